@@ -1,0 +1,1 @@
+"""What people write: plans from files and from Python."""

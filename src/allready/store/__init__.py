@@ -1,0 +1,1 @@
+"""The durable memory of runs: the contract, and one SQL implementation."""
