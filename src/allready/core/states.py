@@ -31,7 +31,7 @@ A task's way:
 * *completed*, *failed*, *skipped*, *canceled* are ends. Only a person leads out of the last three.
 
 Between `ready` and `running` stands the offer: `tick()` hands out every ready task, the driver asks the pool,
-and reports `record_spawn` (running) or `record_spawn_failure` (a refusal: still ready; else failed or retried).
+and reports `record_spawn` (running) or `record_spawn_failure` (a refusal: still ready; else failed or retry).
 
 A run is *created*, *running*, *paused* (by a person, or because only a person can go on), or at its end.
 """
@@ -106,7 +106,7 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     PENDING: frozenset({READY, AWAITING_APPROVAL, SKIPPED, CANCELED}),
     AWAITING_APPROVAL: frozenset({READY, SKIPPED, CANCELED}),
     READY: frozenset({RUNNING, FAILED, SKIPPED, CANCELED}),
-    RUNNING: frozenset({COMPLETED, FAILED, READY, CANCELING, CANCELED}),
+    RUNNING: frozenset({COMPLETED, FAILED, READY, CANCELING}),
     CANCELING: frozenset({COMPLETED, FAILED, READY, CANCELED}),
     COMPLETED: frozenset(),
     FAILED: frozenset({READY}),
@@ -117,7 +117,7 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
 RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.CREATED: frozenset({RunState.RUNNING}),
     RunState.RUNNING: frozenset({RunState.PAUSED, RunState.COMPLETED, RunState.FAILED, RunState.CANCELED}),
-    RunState.PAUSED: frozenset({RunState.RUNNING, RunState.FAILED, RunState.CANCELED}),
+    RunState.PAUSED: frozenset({RunState.RUNNING, RunState.COMPLETED, RunState.FAILED, RunState.CANCELED}),
     RunState.COMPLETED: frozenset(),
     RunState.FAILED: frozenset({RunState.RUNNING}),
     RunState.CANCELED: frozenset({RunState.RUNNING}),
@@ -130,9 +130,6 @@ RUN_ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED})
 """States of a run that has ended."""
 
 
-def check_transition(what: str, old: TaskState | RunState, new: TaskState | RunState) -> None:
-    """Raise `InvalidTransition` unless the table has the step from `old` to `new`."""
-    table: Mapping[TaskState, frozenset[TaskState]] | Mapping[RunState, frozenset[RunState]]
-    table = TASK_TRANSITIONS if isinstance(old, TaskState) else RUN_TRANSITIONS
-    if new not in table[old]:  # type: ignore[index]
-        raise InvalidTransition(f"{what}: no transition leads from {old} to {new}")
+def no_transition(what: str, old: TaskState | RunState, new: TaskState | RunState) -> InvalidTransition:
+    """Give the error for a step that the tables lack."""
+    return InvalidTransition(f"{what}: no transition leads from {old} to {new}")

@@ -1,0 +1,97 @@
+"""Playing a journal again: the recorded inputs through a new scheduler, which must decide the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from allready.core.actions import Action, Cancel, Done, RunInline, Spawn
+from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Outcome, TaskEvent
+from allready.core.scheduler import DagScheduler
+from allready.core.snapshot import spec_from_json
+from allready.errors import ConcurrencyLimit, PermanentError, ReplayDiverged, TaskError
+
+OUTCOMES: dict[str, type[Outcome]] = {
+    kind.__name__: kind for kind in (Completed, Failed, Canceled, Lost, Deferred)
+}
+
+
+class Replay:
+    """Feeds recorded inputs (`DagScheduler.inputs`, also after a way through JSON) to a new scheduler.
+
+    Every offer, cancel and end is compared with what was recorded; the first that differs raises
+    `ReplayDiverged`. Inputs may be fed in parts, for as long as the run goes on.
+    """
+
+    def __init__(self, scheduler: DagScheduler) -> None:
+        self.scheduler = scheduler
+        self.steps = 0
+        """Inputs fed so far."""
+        self._batch: Iterator[Action] = iter(())
+
+    def feed(self, inputs: Iterable[list[Any]]) -> None:
+        """Play these inputs. Raises `ReplayDiverged` where the scheduler decides otherwise."""
+        for entry in inputs:
+            self.steps += 1
+            kind, *rest = entry
+            if kind in {"spawn", "refuse", "spawn_failed"}:
+                self._expect_offer(entry)
+            elif kind == "cancel":
+                self._expect(
+                    entry, lambda action, rest=rest: isinstance(action, Cancel) and [*action[:2]] == rest
+                )
+            elif kind == "done":
+                self._expect(
+                    entry, lambda action, rest=rest: isinstance(action, Done) and [action.status] == rest
+                )
+            else:
+                self._no_more_actions(entry)
+                self._feed_input(kind, rest)
+
+    def finish(self) -> None:
+        """Say that there are no more inputs: the scheduler must not want anything else either."""
+        self._no_more_actions(["the end of the journal"])
+
+    def _feed_input(self, kind: str, rest: list[Any]) -> None:
+        scheduler = self.scheduler
+        match kind, rest:
+            case "tick", [now]:
+                self._batch = scheduler.tick(now)
+            case "backoff", [success, refused]:
+                scheduler.record_batch_backoff(success, refused)
+            case "event", [task, handle, outcome, fields, at]:
+                scheduler.handle(TaskEvent(task, handle, OUTCOMES[outcome](*fields), at))
+            case "command", [command, task, now]:
+                scheduler.command(command, task, now)
+            case "add", [specs, now]:
+                scheduler.add_tasks([spec_from_json(spec) for spec in specs], now)
+            case "close", [now]:
+                scheduler.close(now)
+            case "recover", [now]:
+                scheduler.recover(now)
+            case _:
+                raise ReplayDiverged(f"step {self.steps}: unknown input {kind!r}")
+
+    def _expect_offer(self, entry: list[Any]) -> None:
+        kind, task = entry[:2]
+        self._expect(entry, lambda action: isinstance(action, Spawn | RunInline) and action.task == task)
+        match kind, entry[2:]:
+            case "spawn", [handle, now]:
+                self.scheduler.record_spawn(task, handle, now)
+            case "refuse", [reason, scope, active, most, now]:
+                limit = ConcurrencyLimit(reason, scope, active, most)
+                self.scheduler.record_spawn_failure(task, limit, now)
+            case _, [text, permanent, now]:
+                error = PermanentError(text) if permanent else TaskError(text)
+                self.scheduler.record_spawn_failure(task, error, now)
+
+    def _expect(self, entry: list[Any], matches: Any) -> None:
+        action = next(self._batch, None)
+        if action is None or not matches(action):
+            raise ReplayDiverged(f"step {self.steps}: recorded {entry}, but the scheduler now wants {action}")
+
+    def _no_more_actions(self, entry: list[Any]) -> None:
+        # offers that nobody answered are no decision: the recorded driver left its batch there too
+        action = next((a for a in self._batch if isinstance(a, Cancel | Done)), None)
+        if action is not None:
+            raise ReplayDiverged(f"step {self.steps}: recorded {entry}, but the scheduler now wants {action}")

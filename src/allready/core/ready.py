@@ -1,0 +1,157 @@
+"""`ReadyQueue`: the ready tasks in their order, grouped by what would refuse them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from allready.core.graph import TaskNode, TaskSpec
+from allready.core.states import READY
+from allready.errors import ConcurrencyLimit
+
+Entry = tuple[int, float, int, TaskNode]
+"""In a bucket's heap: -priority, -remaining path, plan order, task. The plan order is unique."""
+
+
+class Refusal(NamedTuple):
+    """The last refusal a bucket met, until something of it starts."""
+
+    reason: str
+    scope: str
+    active: int
+    max: int
+    since: float
+
+
+class Bucket:
+    """Ready tasks that would meet the same refusals: same agent, provider and demand."""
+
+    __slots__ = ("agent", "blocked", "heap", "inline", "provider", "refusal", "resources")
+
+    def __init__(
+        self, *, inline: bool, agent: str | None, provider: str | None, resources: tuple[tuple[str, int], ...]
+    ) -> None:
+        self.inline = inline
+        self.agent = agent
+        self.provider = provider
+        self.resources = dict(resources)
+        self.heap: list[Entry] = []
+        self.blocked = 0
+        """Number of the batch in which it was refused."""
+        self.refusal: Refusal | None = None
+
+    def would_meet(self, limit: ConcurrencyLimit, refused: Bucket) -> bool:
+        """Whether the tasks here would meet the refusal that a task of `refused` met."""
+        if self is refused:
+            return True
+        kind, _, name = limit.scope.partition(":")
+        if kind == "agent":
+            return self.agent == name
+        if kind == "provider":
+            return self.provider == name
+        if kind == "resource":
+            demand = self.resources.get(name, 0)
+            return demand > limit.max - limit.active or 0 < refused.resources.get(name, 0) <= demand
+        return False
+
+
+class ReadyQueue:
+    """Hands out ready tasks, one at a time, in order; after a refusal leaves out those behind the same scope.
+
+    A task that stopped being ready while it was queued is passed over (`TaskNode.queued` is false then), so
+    that nothing has to be searched for in a heap.
+    """
+
+    def __init__(self, route: Callable[[TaskSpec], str | None] | None) -> None:
+        self._route = route
+        self._buckets: dict[object, Bucket] = {}
+        self._batch = 0
+        self._pool_refused_in = 0
+        """Number of the batch in which the whole pool refused."""
+
+    def put(self, node: TaskNode) -> None:
+        """Queue a ready task."""
+        bucket = node.bucket
+        if not isinstance(bucket, Bucket):
+            bucket = self._find_bucket(node)
+        node.queued = True
+        heappush(bucket.heap, (-node.spec.priority, -node.remaining, node.index, node))
+
+    def _find_bucket(self, node: TaskNode) -> Bucket:
+        spec = node.spec
+        inline = spec.inline
+        if node.agent is None and not inline and self._route is not None:
+            node.agent = self._route(spec)
+            inline = node.agent is None
+        key = (inline, node.agent, spec.provider, spec.resources)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(
+                inline=inline, agent=node.agent, provider=spec.provider, resources=spec.resources
+            )
+        node.bucket = bucket
+        return bucket
+
+    def new_batch(self) -> None:
+        """Forget which scopes refused: a new batch asks them all again."""
+        self._batch += 1
+
+    def take(self) -> Iterator[tuple[TaskNode, Bucket]]:
+        """Give tasks in order until the queue is empty or all that is left stands behind a refusal.
+
+        Tasks that are put meanwhile are given too. The cost is that of the tasks given, plus the number of
+        buckets, not of the tasks that wait.
+        """
+        while True:
+            heads = [(bucket.heap[0], bucket) for bucket in self._buckets.values() if self._is_open(bucket)]
+            if not heads:
+                return
+            heapify(heads)
+            while heads:
+                bucket = heappop(heads)[1]
+                if not self._is_open(bucket):
+                    continue
+                node = heappop(bucket.heap)[3]
+                if node.queued and node.state is READY:
+                    node.queued = False
+                    yield node, bucket
+                if self._is_open(bucket):
+                    heappush(heads, (bucket.heap[0], bucket))
+
+    def _is_open(self, bucket: Bucket) -> bool:
+        if not bucket.heap or bucket.blocked == self._batch:
+            return False
+        return bucket.inline or self._pool_refused_in != self._batch
+
+    def refuse(self, node: TaskNode, limit: ConcurrencyLimit, now: float) -> None:
+        """Put a refused task back, and leave out for this batch all that would meet the same refusal."""
+        if not node.queued:
+            self.put(node)
+        refused = node.bucket
+        assert isinstance(refused, Bucket)
+        standing = refused.refusal
+        since = standing.since if standing is not None and standing.scope == limit.scope else now
+        refusal = Refusal(limit.reason, limit.scope, limit.active, limit.max, since)
+        if limit.scope == "pool":
+            self._pool_refused_in = self._batch
+        # the whole pool is marked in one place; marking each bucket would cost their number in every tick
+        others = self._buckets.values() if ":" in limit.scope else (refused,)
+        for bucket in others:
+            if bucket.would_meet(limit, refused):
+                bucket.blocked = self._batch
+                bucket.refusal = refusal
+
+    def started(self, node: TaskNode) -> None:
+        """Note that a task of this bucket was admitted: its last refusal is no longer true."""
+        if isinstance(node.bucket, Bucket):
+            node.bucket.refusal = None
+
+    def refusal(self, node: TaskNode) -> Refusal | None:
+        """Give the refusal behind which a ready task waits; None if nothing stands in its way."""
+        if not isinstance(node.bucket, Bucket):
+            return None
+        if node.bucket.refusal is not None or node.bucket.inline:
+            return node.bucket.refusal
+        pool = [b.refusal for b in self._buckets.values() if b.refusal and b.refusal.scope == "pool"]
+        return pool[0] if pool else None

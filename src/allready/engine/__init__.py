@@ -1,0 +1,1 @@
+"""The loop around the scheduler, and the life of a run: start, resume, steer, observe."""

@@ -1,0 +1,1 @@
+"""Admission of sub-agents, and where they live."""
