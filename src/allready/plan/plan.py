@@ -6,13 +6,19 @@ Standard library only, so that `import allready` stays quick; reading files (`pl
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from allready.core.states import FailureStrategy, RunIf
+from allready.errors import PlanError, Problem
+from allready.plan.durations import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds an attempt may take unless the task says otherwise."""
@@ -121,3 +127,150 @@ class Plan:
     def dependencies(self) -> dict[str, Sequence[str]]:
         """Give task id → ids of its direct dependencies."""
         return {task.id: task.depends_on for task in self.tasks.values()}
+
+    @overload
+    def task(self, call: F, /) -> F: ...
+
+    @overload
+    def task(self, **settings: Any) -> Callable[[F], F]: ...
+
+    def task(self, call: Any = None, /, **settings: Any) -> Any:
+        """Make a function a task of this plan: `@plan.task` or `@plan.task(timeout=60, …)`.
+
+        Async functions run in the event loop, plain ones in a thread. Parameters named after tasks are its
+        dependencies and get their results. `settings` are those of `add`. The function stays as it was.
+        """
+        if call is not None:
+            self.add(call)
+            return call
+
+        def decorate(function: F) -> F:
+            self.add(function, **settings)
+            return function
+
+        return decorate
+
+    def add(
+        self,
+        call: Callable[..., Any],
+        *,
+        id: str | None = None,  # noqa: A002 - the key's name in plan files
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        depends_on: Sequence[str] = (),
+        isolate: bool = False,
+        **settings: Any,
+    ) -> str:
+        """Add a call of `call` as a task, and give its id (the function's name unless `id` says otherwise).
+
+        `settings`: `title`, `run_if`, `failure_strategy`, `max_retries`, `timeout` (seconds, `"5m"` or None),
+        `priority`, `estimate` (as `timeout`), `resources` (name → units), `approval`, `idempotent`, `inline`.
+        `isolate` runs a plain function in a process of its own. Raises `PlanError` for what is not valid.
+        """
+        name = id if id is not None else getattr(call, "__name__", "")
+        problems = check_settings(name, settings)
+        if name in self.tasks:
+            problems.append(f"task id {name!r} is used twice")
+        if isinstance(depends_on, str):
+            problems.append(f"task {name!r}: depends_on is a list of ids, not {depends_on!r}")
+        if problems:
+            raise PlanError(Problem(text, self.source) for text in problems)
+        body = Function(call, tuple(args), dict(kwargs or {}), isolate=isolate)
+        self.tasks[name] = Task(name, body, depends_on=tuple(depends_on), **convert_settings(settings))
+        return name
+
+    def link(self) -> None:
+        """Make the parameters of functions that are named after tasks their dependencies.
+
+        Called before a run, so that a function may name a task that is added later. Raises `PlanError` for a
+        parameter that is neither given nor a task nor has a default.
+        """
+        problems: list[Problem] = []
+        for task in self.tasks.values():
+            if isinstance(task.body, Function):
+                problems += [Problem(text, self.source) for text in _link(task, task.body, self.tasks)]
+        if problems:
+            raise PlanError(problems)
+
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+"""What a task may be called."""
+
+SETTINGS: Mapping[str, tuple[type, ...]] = {
+    "title": (str,),
+    "run_if": (str,),
+    "failure_strategy": (str,),
+    "max_retries": (int,),
+    "timeout": (int, float, str, type(None)),
+    "priority": (int,),
+    "estimate": (int, float, str),
+    "resources": (Mapping,),
+    "approval": (bool,),
+    "idempotent": (bool,),
+    "inline": (bool,),
+}
+
+
+def check_settings(name: object, settings: Mapping[str, Any]) -> list[str]:
+    """Give what is wrong with the id and the settings of a task made in Python."""
+    problems = []
+    if not isinstance(name, str) or not ID_PATTERN.fullmatch(name):
+        hint = "give it one with id=…" if name == "<lambda>" else f"it must match {ID_PATTERN.pattern}"
+        problems.append(f"{name!r} is no task id: {hint}")
+    for key, value in settings.items():
+        if key not in SETTINGS:
+            close = difflib.get_close_matches(key, SETTINGS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"task {name!r}: there is no setting {key!r}{hint}")
+        elif not isinstance(value, SETTINGS[key]) or (isinstance(value, bool) and bool not in SETTINGS[key]):
+            problems.append(f"task {name!r}: {key} can't be {value!r}")
+        else:
+            try:
+                convert_settings({key: value})
+            except (ValueError, TypeError) as error:
+                problems.append(f"task {name!r}: {key}: {error}")
+    return problems
+
+
+def convert_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings in the types of `Task`. Raises `ValueError` for what is out of range."""
+    converted = dict(settings)
+    for key, kind in (("run_if", RunIf), ("failure_strategy", FailureStrategy)):
+        if key in converted:
+            converted[key] = kind(converted[key])
+    for key in ("timeout", "estimate"):
+        if converted.get(key) is not None:
+            converted[key] = parse_duration(converted[key])
+    if converted.get("max_retries", 0) < 0:
+        raise ValueError("must not be negative")
+    for name, amount in converted.get("resources", {}).items():
+        if not isinstance(name, str) or isinstance(amount, bool) or not isinstance(amount, int) or amount < 1:
+            raise ValueError(f"{name!r}: {amount!r} is no number of units (1 or more)")
+    return converted
+
+
+def _link(task: Task, body: Function, tasks: Mapping[str, Task]) -> list[str]:
+    """Bind a function's parameters to tasks; gives what can't be bound."""
+    try:
+        signature = inspect.signature(body.call)
+    except (ValueError, TypeError):  # some built-in functions tell nothing of their parameters
+        return []
+    try:
+        given = signature.bind_partial(*body.args, **body.kwargs).arguments
+    except TypeError as error:
+        return [f"task {task.id!r}: {body.reference}: {error}"]
+    problems = []
+    inputs = []
+    for name, parameter in signature.parameters.items():
+        if name in given or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+            continue
+        if name in tasks and name != task.id and parameter.kind is not parameter.POSITIONAL_ONLY:
+            inputs.append(name)
+        elif parameter.default is parameter.empty:
+            problems.append(
+                f"task {task.id!r}: parameter {name!r} of {body.reference} is neither given nor a task's id"
+            )
+    if tuple(inputs) != body.inputs:
+        task.body = replace(body, inputs=tuple(inputs))
+    task.depends_on = tuple(dict.fromkeys((*task.depends_on, *inputs)))
+    return problems
