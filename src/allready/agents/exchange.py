@@ -1,0 +1,127 @@
+"""Files between allready and a command: what it finds of its dependencies, and what it may leave behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from allready.agents.base import Dependency
+from allready.agents.values import MAX_DEPTH, is_deeper, jsonable
+from allready.errors import PermanentError, TaskError
+
+DATA_LIMIT = 1024 * 1024
+"""Bytes of the JSON that a command may write to `$ALLREADY_OUTPUT`."""
+
+_log = logging.getLogger(__name__)
+
+
+def put_dependencies(folder: Path, dependencies: Iterable[Dependency]) -> None:
+    """Lay out `<task>/output.txt`, `data.json` and `artifacts` for each that completed."""
+    folder.mkdir(exist_ok=True)
+    for dependency in dependencies:
+        result = dependency.result
+        if result is None:
+            continue
+        place = folder / dependency.id
+        place.mkdir(exist_ok=True)
+        if result.output_file is not None and result.output_file.is_file():
+            _link(place / "output.txt", result.output_file)
+        else:
+            (place / "output.txt").write_text(result.output, encoding="utf-8", errors="replace")
+        if result.artifacts is not None and result.artifacts.is_dir():
+            _link(place / "artifacts", result.artifacts)
+        if result.data is not None:
+            try:
+                text = json.dumps(jsonable(result.data), ensure_ascii=False, indent=1)
+            except PermanentError:
+                continue  # a Python object, in a run without a store: there is nothing to write
+            (place / "data.json").write_text(text, encoding="utf-8")
+
+
+def _link(link: Path, target: Path) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.absolute())
+
+
+def read_data(path: Path) -> Any:
+    """Give the JSON that a command wrote; None if it wrote none. Raises `TaskError` if it is not good."""
+    try:
+        with open(path, "rb", opener=_open_plain) as file:
+            text = file.read(DATA_LIMIT + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _bad(f"can't be read: {error.strerror}") from error
+    if len(text) > DATA_LIMIT:
+        raise _bad(f"is larger than {DATA_LIMIT} bytes; write large results to $ALLREADY_ARTIFACTS")
+    if not text.strip():
+        raise _bad("is empty")
+    try:
+        value = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+    except RecursionError as error:
+        raise _bad(f"is nested deeper than {MAX_DEPTH} levels") from error
+    except ValueError as error:
+        raise _bad(f"is not valid JSON: {error}") from error
+    if is_deeper(value, MAX_DEPTH):
+        raise _bad(f"is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Open nothing but a plain file: a link could lead anywhere, a FIFO would block."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(0, "it is not a plain file")
+    return fd
+
+
+def _bad(what: str) -> TaskError:
+    return TaskError(f"what the command wrote to $ALLREADY_OUTPUT {what}")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def check_artifacts(folder: Path) -> Path | None:
+    """Give the folder if it holds anything; remove from it what is no file or leads out of it."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        return None
+    root = folder.resolve()
+    for path in _not_plain(root):
+        if not path.is_symlink() or _leaves(path, root):
+            _log.warning("removed artifact %s: it is not a file of the run's folder", path)
+            path.unlink(missing_ok=True)
+    return folder if any(root.iterdir()) else None
+
+
+def _not_plain(root: Path) -> Iterator[Path]:
+    """Give links, sockets, FIFOs and devices below a folder."""
+    for parent, folders, files in os.walk(root):
+        for name in [*folders, *files]:
+            path = Path(parent, name)
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                yield path
+
+
+def _leaves(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a circle of links
+        return True

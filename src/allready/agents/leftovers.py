@@ -1,0 +1,70 @@
+"""Processes of a run that outlived their attempt, found by the ids in their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Collection
+
+import psutil
+
+RUN_VARIABLE = "ALLREADY_RUN_ID"
+ATTEMPT_VARIABLE = "ALLREADY_ATTEMPT_ID"
+LEFTOVER_GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL."""
+_ROUNDS = 10
+"""How often is looked again for processes that were born while others were killed."""
+_KILL_TIME = 1.0
+"""Seconds for killed processes to disappear in a round."""
+
+
+def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: float = LEFTOVER_GRACE) -> int:
+    """End all processes that carry the run's id (and one of the attempts' ids) in their environment.
+
+    They get SIGTERM, and SIGKILL `grace` seconds later (at once if it is 0). This process and its ancestors
+    are spared. Gives how many were ended. Blocks; reads the environments of all processes, so it takes some
+    milliseconds.
+    """
+    ended: set[psutil.Process] = set()
+    found: list[psutil.Process] = []
+    signals = [signal.SIGTERM] if grace > 0 else []
+    for number in [*signals, *[signal.SIGKILL] * _ROUNDS]:
+        found = _find(run_id, attempts)
+        if not found:
+            break
+        ended.update(found)
+        for process in found:
+            _signal(process, number)
+        psutil.wait_procs(found, timeout=grace if number is signal.SIGTERM else _KILL_TIME)
+    return len(ended.difference(found and _find(run_id, attempts)))
+
+
+def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]:
+    own = psutil.Process()
+    spared = {own.pid, *(process.pid for process in own.parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in spared:
+            continue
+        try:
+            environ = process.environ()
+        except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
+            continue
+        if environ.get(RUN_VARIABLE) != run_id:
+            continue
+        if attempts is None or environ.get(ATTEMPT_VARIABLE) in attempts:
+            found.append(process)
+    return found
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    """Signal a process, and its whole group if it leads a session: that consists of its descendants only."""
+    with contextlib.suppress(psutil.Error, OSError):
+        leads = os.getsid(process.pid) == process.pid != os.getpgrp()
+        if leads and process.is_running():
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        if number is signal.SIGTERM:
+            process.send_signal(signal.SIGCONT)  # a stopped process notices nothing

@@ -1,0 +1,65 @@
+"""Plain calls in threads of their own: work that may hang, and must hold up neither the loop nor the exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from allready.errors import TaskError, TransientError
+
+T = TypeVar("T")
+
+
+def as_failure(error: BaseException) -> Exception:
+    """Give an exception that is safe to raise in the loop: `SystemExit` and the like become a `TaskError`."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    text = f": {error}" if str(error) else ""
+    failure = TaskError(f"{type(error).__name__}{text} (raised by the task's function)")
+    failure.__cause__ = error
+    return failure
+
+
+def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
+    """Start `call` in a daemon thread with a copy of the context; the future gives its result or exception.
+
+    The thread can't be stopped: canceling the future only stops waiting. The interpreter's exit does not
+    wait for it either. Raises `TransientError` if the system allows no more threads.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    future.add_done_callback(_look)
+    context = contextvars.copy_context()
+
+    def settle(value: Any, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = context.run(call)
+        except BaseException as error:
+            failure = as_failure(error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise TransientError(f"no thread for {name}: {error}") from error
+    return future
+
+
+def _look(future: asyncio.Future[Any]) -> None:
+    """Keep asyncio from reporting the exception of a future that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()
