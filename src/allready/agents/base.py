@@ -78,11 +78,25 @@ class Attempt:
     """Called with each piece of text the agent has written, secrets blanked: for live display."""
     hold_place: Callable[[Awaitable[Any]], None] | None = None
     """Keeps the attempt's place in the pool taken until the awaitable is done."""
+    run_folder: Path | None = None
+    """The run's folder, for templates; None: the attempt's own."""
 
     @property
     def idempotency_key(self) -> str:
         """The same for all attempts at one task of one run."""
         return f"{self.run_id}:{self.task_id}"
+
+    def scope(self) -> dict[str, Any]:
+        """Give what the templates of the task see."""
+        from allready.plan.template import template_scope
+
+        return template_scope(
+            goal=self.goal,
+            variables=self.variables,
+            dependencies=self.dependencies,
+            run_id=self.run_id,
+            run_folder=self.run_folder or self.folder,
+        )
 
 
 class Agent(Protocol):

@@ -38,29 +38,30 @@ class FunctionAgent:
     def __init__(
         self, call: Callable[..., Any], kwargs: Mapping[str, Any] | None = None, args: Sequence[Any] = ()
     ) -> None:
-        self._call = call
+        self._function = call
         self._kwargs = kwargs or {}
         self._args = args
 
     async def run(self, attempt: Attempt) -> TaskResult:
-        """Call the function; its value is `data`, and its text form `output`.
+        """Call the function; its value is `data`, and its text form `output`. Raises as `call`."""
+        return to_result(await self.call(attempt), attempt.folder)
+
+    async def call(self, attempt: Attempt) -> Any:
+        """Call the function and give its value.
 
         Raises what the function raises, except that `SystemExit` and the like become a `TaskError`.
         """
-        if _is_async(self._call):
-            value = await _guarded(self._call(*self._args, **self._kwargs))
-        else:
-            value = await self._run_in_thread(attempt)
-            if inspect.isawaitable(value):
-                value = await _guarded(value)
-        return to_result(value, attempt.folder)
+        if _is_async(self._function):
+            return await _guarded(self._function(*self._args, **self._kwargs))
+        value = await self._run_in_thread(attempt)
+        return await _guarded(value) if inspect.isawaitable(value) else value
 
     async def _run_in_thread(self, attempt: Attempt) -> Any:
         stop = threading.Event()
         token = _canceled.set(stop)
         try:
             future = in_thread(
-                lambda: self._call(*self._args, **self._kwargs), f"allready task {attempt.task_id}"
+                lambda: self._function(*self._args, **self._kwargs), f"allready task {attempt.task_id}"
             )
         finally:
             _canceled.reset(token)
@@ -109,6 +110,7 @@ def to_result(value: Any, folder: Path) -> TaskResult:
     if len(text) * 4 > OUTPUT_LIMIT and len(text.encode("utf-8", "replace")) > OUTPUT_LIMIT:
         path = folder / OUTPUT_FILE
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             path.write_text(clean_text(text), encoding="utf-8")
         except OSError as error:
             raise TaskError(f"the output can't be written to {path}: {error.strerror}") from error

@@ -1,96 +1,149 @@
-"""The inside of a process that runs one function: `python -m allready.agents.isolated CALL_FILE`.
-
-The call file is JSON: `function` (`module:qualified.name`), `script` (the file to load where the module was
-a script, else null), `args`, `kwargs`, `path` (for `sys.path`), `result` (the file to write). The result file
-is JSON with either `value`, or `error` with `type`, `message`, `kind` and `retry_after`. The other side is in
-`isolation`.
-"""
+"""`IsolatedAgent`: calls a Python function in a process of its own, which can be killed."""
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import importlib.util
+import contextlib
 import inspect
 import json
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from allready.agents.base import Attempt, TaskResult
+from allready.agents.command import failure_text, task_environment
+from allready.agents.function import to_result
+from allready.agents.output import without_last_newline
+from allready.agents.process import Finished, run_process
+from allready.agents.secrets import Redactor, secret_values
+from allready.agents.threads import in_thread
 from allready.agents.values import jsonable
 from allready.errors import PermanentError, TaskError, TransientError
 
-SCRIPT_MODULE = "__allready_script__"
-"""Name under which a script is loaded, so that what it guards with `__name__ == "__main__"` does not run."""
+CALL_FILE = "call.json"
+RESULT_FILE = "result.json"
+STDOUT_FILE = "stdout.txt"
+"""What the function prints; `output.txt` is for its value."""
 
 
-def load_function(reference: str, script: str | None = None) -> Callable[..., Any]:
-    """Find a function by `module:qualified.name`; raises `PermanentError` if there is none."""
-    module_name, _, qualified_name = reference.partition(":")
-    try:
-        module = importlib.import_module(module_name) if script is None else _load_script(script)
-        found = reduce(getattr, qualified_name.split("."), module)
-    except (ImportError, AttributeError, OSError, SyntaxError) as error:
-        where = script or module_name
+class IsolatedAgent:
+    """Calls a function that can be imported, with arguments and a value that JSON can carry."""
+
+    def __init__(
+        self, call: Callable[..., Any], kwargs: Mapping[str, Any] | None = None, args: Sequence[Any] = ()
+    ) -> None:
+        self._function = call
+        self._kwargs = kwargs or {}
+        self._args = args
+
+    async def run(self, attempt: Attempt) -> TaskResult:
+        """Call the function; its value is `data`, and its text form `output`. Raises as `call`."""
+        result = to_result(await self.call(attempt), attempt.folder)
+        result.exit_code = 0
+        return result
+
+    async def call(self, attempt: Attempt) -> Any:
+        """Call the function; gives its value as JSON values.
+
+        Raises `PermanentError` if the function can't be found by its name or an argument is no JSON,
+        `PermanentError` and `TransientError` as the function does, and `TaskError` for all else it raises
+        or if its process died. The traceback is in the attempt's `stderr.txt`.
+        """
+        env = task_environment(attempt, {})
+        redactor = Redactor(secret_values(env))
+        folder = attempt.folder.absolute()
+        self._write_call(folder)
+        try:
+            finished = await run_process(
+                [sys.executable, "-P", "-m", "allready.agents.isolated_process", str(folder / CALL_FILE)],
+                attempt=attempt,
+                cwd=attempt.base_dir,
+                env=env,
+                redactor=redactor,
+                output_file=STDOUT_FILE,
+            )
+            answer = await in_thread(lambda: _read_answer(folder / RESULT_FILE), "allready result")
+        finally:
+            for name in (CALL_FILE, RESULT_FILE):  # they may hold secrets
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+        if answer is None or "error" in answer:
+            raise _failure(answer and answer["error"], finished, redactor)
+        return answer["value"]
+
+    def _write_call(self, folder: Path) -> None:
+        reference, script = locate(self._function)
+        call = {
+            "function": reference,
+            "script": script,
+            "args": jsonable(list(self._args)),
+            "kwargs": jsonable(dict(self._kwargs)),
+            "path": [str(Path(entry).absolute()) for entry in sys.path],
+            "result": str(folder / RESULT_FILE),
+        }
+        try:
+            path = folder / CALL_FILE
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(call), encoding="utf-8")
+        except OSError as error:
+            raise TaskError(f"the function's call can't be written to {folder}: {error.strerror}") from error
+
+
+def locate(call: Callable[..., Any]) -> tuple[str, str | None]:
+    """Give `module:qualified.name` and, for a function of a script, the script's path.
+
+    Raises `PermanentError` for what another process can't find by that name: lambdas, inner functions,
+    functions typed at a prompt.
+    """
+    call = inspect.unwrap(call)
+    module_name, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
+    if not module_name or not name or "<" in name:
         raise PermanentError(
-            f"the function {qualified_name} can't be loaded from {where} in a process of its own: {error}"
-        ) from error
-    if not callable(found):
-        raise PermanentError(f"{reference} is not a function")
-    return found  # type: ignore[no-any-return]
-
-
-def _load_script(script: str) -> Any:
-    loader = SourceFileLoader(SCRIPT_MODULE, script)  # named, since a script may lack the ending .py
-    spec = importlib.util.spec_from_loader(SCRIPT_MODULE, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[SCRIPT_MODULE] = module  # dataclasses and type hints look their module up
-    sys.argv = [script]
-    loader.exec_module(module)
-    return module
-
-
-def _call(call: dict[str, Any]) -> Any:
-    function = load_function(call["function"], call["script"])
-    value = function(*call["args"], **call["kwargs"])
-    return asyncio.run(_finish(value)) if inspect.isawaitable(value) else value
-
-
-async def _finish(value: Any) -> Any:
-    return await value
-
-
-def _describe(error: BaseException) -> dict[str, Any]:
-    kinds = {PermanentError: "permanent", TransientError: "transient", TaskError: "task"}
-    kind = next((name for base, name in kinds.items() if isinstance(error, base)), "other")
-    return {
-        "type": type(error).__qualname__,
-        "message": str(error),
-        "kind": kind,
-        "retry_after": getattr(error, "retry_after", None) if kind == "transient" else None,
-    }
-
-
-def main(call_file: str) -> int:
-    """Make the call; gives the exit code: 0 if the function returned, 1 if it raised."""
-    call = json.loads(Path(call_file).read_bytes())
-    sys.path[:] = call["path"]
+            f"{name or call!r} can't run in a process of its own: define it at the top of a module"
+        )
+    module = sys.modules.get(module_name)
     try:
-        answer = {"value": jsonable(_call(call))}
-    except BaseException as error:
-        traceback.print_exc()
-        answer = {"error": _describe(error)}
-    result = Path(call["result"])
-    partial = result.with_suffix(".partial")
-    partial.write_text(json.dumps(answer), encoding="utf-8")
-    partial.replace(result)  # whole or not at all, should this process be killed
-    return 1 if "error" in answer else 0
+        found = reduce(getattr, name.split("."), module)
+    except AttributeError as error:
+        raise PermanentError(f"{module_name} has no {name}, so no other process can find it there") from error
+    if inspect.unwrap(found) is not call:  # type: ignore[arg-type]
+        raise PermanentError(
+            f"{module_name}:{name} is another function by now, so no other process can find this one"
+        )
+    if module_name != "__main__":
+        return f"{module_name}:{name}", None
+    spec = getattr(module, "__spec__", None)
+    if spec is not None:  # started as `python -m package.module`
+        return f"{spec.name}:{name}", None
+    script = getattr(module, "__file__", None)
+    if script is None:
+        raise PermanentError(
+            f"{name} was typed at a prompt: put it into a file to run it in a process of its own"
+        )
+    return f"__main__:{name}", str(Path(script).absolute())
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+def _read_answer(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+
+
+def _failure(error: dict[str, Any] | None, finished: Finished, redactor: Redactor) -> TaskError:
+    """Give the exception that the function raised, as far as it keeps its meaning here."""
+    result = TaskResult(
+        without_last_newline(finished.output), output_file=finished.output_file, exit_code=finished.exit_code
+    )
+    if error is None:
+        text = failure_text("the function's process", finished)
+        return TaskError(redactor.text(f"no result: {text}"), result)
+    message = redactor.text(error["message"])
+    if error["kind"] == "permanent":
+        return PermanentError(message, result)
+    if error["kind"] == "transient":
+        return TransientError(message, error["retry_after"])
+    if error["kind"] == "task":
+        return TaskError(message, result)
+    return TaskError(f"{error['type']}: {message}" if message else error["type"], result)

@@ -1,0 +1,38 @@
+"""Attempts for tests of agents."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from allready.agents.base import Attempt
+
+
+def make_attempt(folder: Path, **settings: Any) -> Attempt:
+    """An attempt whose folder is `folder/attempt`, of a run that no other test has."""
+    place = folder / "attempt"
+    place.mkdir()
+    values: dict[str, Any] = {
+        "run_id": f"run-{uuid.uuid4()}",
+        "task_id": "task",
+        "handle": f"attempt-{uuid.uuid4()}",
+        "number": 1,
+        "folder": place,
+        "base_dir": folder,
+    }
+    return Attempt(**(values | settings))
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
