@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,23 @@ from typing import Any
 from allready.agents.base import Attempt
 
 
-def make_attempt(folder: Path, **settings: Any) -> Attempt:
-    """An attempt whose folder is `folder/attempt`, of a run that no other test has."""
-    place = folder / "attempt"
-    place.mkdir()
+def make_attempt(base: Path, **settings: Any) -> Attempt:
+    """An attempt whose folder is `base/attempt`, of a run that no other test has."""
+    place = base / "attempt"
+    place.mkdir(parents=True)
     values: dict[str, Any] = {
         "run_id": f"run-{uuid.uuid4()}",
         "task_id": "task",
         "handle": f"attempt-{uuid.uuid4()}",
         "number": 1,
         "folder": place,
-        "base_dir": folder,
+        "base_dir": base,
     }
     return Attempt(**(values | settings))
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def is_alive(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Collection
 
 import psutil
@@ -15,6 +16,8 @@ LEFTOVER_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 _ROUNDS = 10
 """How often is looked again for processes that were born while others were killed."""
+_POLL = 0.01
+"""Seconds between two looks at processes that are not our children."""
 _KILL_TIME = 1.0
 """Seconds for killed processes to disappear in a round."""
 
@@ -27,7 +30,6 @@ def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: f
     milliseconds.
     """
     ended: set[psutil.Process] = set()
-    found: list[psutil.Process] = []
     signals = [signal.SIGTERM] if grace > 0 else []
     for number in [*signals, *[signal.SIGKILL] * _ROUNDS]:
         found = _find(run_id, attempts)
@@ -36,8 +38,8 @@ def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: f
         ended.update(found)
         for process in found:
             _signal(process, number)
-        psutil.wait_procs(found, timeout=grace if number is signal.SIGTERM else _KILL_TIME)
-    return len(ended.difference(found and _find(run_id, attempts)))
+        _wait_gone(found, grace if number is signal.SIGTERM else _KILL_TIME)
+    return sum(not _lives(process) for process in ended)
 
 
 def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]:
@@ -56,6 +58,20 @@ def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]
         if attempts is None or environ.get(ATTEMPT_VARIABLE) in attempts:
             found.append(process)
     return found
+
+
+def _wait_gone(processes: Collection[psutil.Process], seconds: float) -> None:
+    """Wait until all have ended. Zombies have, which `psutil.wait_procs` would go on waiting for."""
+    deadline = time.monotonic() + seconds
+    while any(map(_lives, processes)) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

@@ -12,12 +12,17 @@ _MARK_ROOM = 64
 """Bytes kept free for the mark; enough for the count of any output."""
 _STEP = 64 * 1024
 """Characters of a finished text that are looked at in one go."""
-_UNFIT = re.compile("[\0\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
     """Replace what stores, arguments and UTF-8 can't hold (NUL, lone surrogates) by U+FFFD."""
-    return text if text.isascii() and "\0" not in text else _UNFIT.sub("\ufffd", text)
+    text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def without_last_newline(text: str) -> str:
@@ -62,7 +67,7 @@ class BoundedText:
     def feed_text(self, text: str) -> str:
         """Take a piece that is text already; give it as it is kept."""
         text = clean_text(text)
-        data = text.encode()
+        data = text.encode()  # twice with the look for surrogates, which no other look does quicker
         self.total += len(data)
         room = self._limit - len(self._head)
         self._head += data[:room]
