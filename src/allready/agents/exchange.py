@@ -103,10 +103,10 @@ def check_artifacts(folder: Path) -> Path | None:
         folder.unlink(missing_ok=True)
         return None
     root = folder.resolve()
-    for path in _not_plain(root):
-        if not path.is_symlink() or _leaves(path, root):
-            _log.warning("removed artifact %s: it is not a file of the run's folder", path)
-            path.unlink(missing_ok=True)
+    # first find all, then remove: a link to a link that leads out leads out, too
+    for path in [path for path in _not_plain(root) if not path.is_symlink() or _leaves(path, root)]:
+        _log.warning("removed artifact %s: it is no file, or leads out of the artifacts' folder", path)
+        path.unlink(missing_ok=True)
     return folder if any(root.iterdir()) else None
 
 
