@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,6 +23,7 @@ from allready.plan.durations import parse_duration
 
 ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 """Ids of tasks, and names of resources and agents: also good as names of files."""
+ID_REGEX = re.compile(ID_PATTERN)
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 MAX_COUNT = 1_000_000

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -43,11 +43,20 @@ _BOUNDS = {
 }
 
 
-def findings(error: ValidationError, value: Any, keys: Collection[str]) -> Iterator[Finding]:
-    """Say what is wrong with `value`, a mapping whose known keys are `keys`."""
+def findings(
+    error: ValidationError,
+    value: Any,
+    keys: Collection[str],
+    keys_below: Callable[[Sequence[str | int]], Collection[str]] | None = None,
+) -> Iterator[Finding]:
+    """Say what is wrong with `value`, a mapping whose known keys are `keys`.
+
+    `keys_below` gives the known keys of the mapping that a path leads to, for mappings inside.
+    """
     for item in error.errors(include_url=False):
-        path, known = _clean_path(value, item["loc"]), keys
+        path = _clean_path(value, item["loc"])
         if item["type"] == "extra_forbidden":
+            known = keys_below(path[:-1]) if keys_below is not None and len(path) > 1 else keys
             yield Finding(path, unknown("key", str(path[-1]), known), at_key=True)
         else:
             yield Finding(path, _sentence(dict(item), path), at_key=item["loc"][-1:] == ("[key]",))
@@ -141,3 +150,16 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def model_keys(model: type[BaseModel]) -> frozenset[str]:
     """Give the keys that a model knows."""
     return frozenset(model.model_fields)
+
+
+def keys_at(model: type[BaseModel], path: Sequence[str | int]) -> frozenset[str]:
+    """Give the keys that are known in the mapping at `path` below a mapping that `model` describes."""
+    if not path:
+        return model_keys(model)
+    field = model.model_fields.get(str(path[0]))
+    kind: Any = field.annotation if field else None
+    if get_origin(kind) is dict:
+        kind, path = get_args(kind)[1], path[1:]
+    options = [kind, *get_args(kind)]
+    inner = next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)
+    return keys_at(inner, path[1:]) if inner else frozenset()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jinja2 import StrictUndefined
-from jinja2.runtime import Context
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 from allready.plan.template import GLOBALS, MAX_RENDERED
@@ -52,10 +52,14 @@ def _check_operands(operator: str, left: Any, right: Any) -> None:
             raise SecurityError("the number would be too large")
     elif operator == "%" and isinstance(left, str):
         _check_format(left)
-    elif operator == "*" and _size(left) * _size(right) > MAX_RENDERED:
-        raise SecurityError(f"the result would be longer than {MAX_RENDERED:,}")
-    elif operator == "+" and hasattr(left, "__len__") and _size(left) + _size(right) > MAX_RENDERED:
-        raise SecurityError(f"the result would be longer than {MAX_RENDERED:,}")
+    else:
+        size = 0
+        if operator == "*":
+            size = _size(left) * _size(right)
+        elif operator == "+" and hasattr(left, "__len__"):
+            size = _size(left) + _size(right)
+        if size > MAX_RENDERED:
+            raise SecurityError(f"the result would be longer than {MAX_RENDERED:,}")
 
 
 def _size(value: Any) -> int:

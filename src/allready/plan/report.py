@@ -1,0 +1,40 @@
+"""Collects what is wrong with a document, so that all of it is said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from allready.errors import PlanError, Problem
+from allready.plan.document import Document, sorted_problems
+from allready.plan.positions import Path
+from allready.plan.problems import did_you_mean
+
+MAX_SEARCHES = 50
+"""How often similar names are looked for; a plan with more wrong names has one cause for them all."""
+
+
+class Report:
+    """The problems of one document so far."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self._searches = 0
+
+    def add(self, message: str, path: Path = (), *, at_key: bool = False) -> None:
+        """Note what is wrong with the value at `path`, or with its key."""
+        self.problems.append(self.document.problem(message, path, at_key=at_key))
+
+    def add_outside(self, message: str) -> None:
+        """Note what is wrong with the plan, but stands nowhere in its text."""
+        self.problems.append(Problem(message, self.document.file))
+
+    def similar(self, name: str, known: Collection[str]) -> str:
+        """Give `; did you mean 'x'?` if something similar is known, else nothing."""
+        self._searches += 1
+        return did_you_mean(name, known) if self._searches <= MAX_SEARCHES else ""
+
+    def raise_if_any(self) -> None:
+        """Raise `PlanError` with the problems in reading order."""
+        if self.problems:
+            raise PlanError(sorted_problems(self.problems))
