@@ -10,13 +10,21 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from allready.plan.checks import describe_cycle, find_cycles
 from allready.plan.document import Document
-from allready.plan.models import ID_REGEX, PlanHead, TaskFile, TaskSettings, shorten
+from allready.plan.models import (
+    ID_REGEX,
+    AgentSettings,
+    LimitsFile,
+    PlanHead,
+    TaskFile,
+    TaskSettings,
+    shorten,
+)
 from allready.plan.plan import Limits, Plan
-from allready.plan.problems import findings, keys_at, model_keys
+from allready.plan.problems import empty_values, findings, keys_at, model_keys
 from allready.plan.report import Report
 from allready.plan.tasks import make_task
 from allready.plan.template import names_used
@@ -83,7 +91,7 @@ def build_plan(
 
 
 def _part(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Give the mapping under `key`, empty if there is none (or something else, which is reported elsewhere)."""
+    """Give the mapping under `key`; empty if there is none, or something else (reported elsewhere)."""
     value = raw.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -118,6 +126,11 @@ def _raw_tasks(raw: Mapping[str, Any], max_tasks: int, report: Report) -> list[A
 def _head(raw: Mapping[str, Any], report: Report) -> PlanHead:
     """Give all but the tasks; what is wrong is reported and left out."""
     values = {key: value for key, value in raw.items() if key != "tasks"}
+    _report_empty(values, PlanHead, (), report)
+    _report_empty(values.get("defaults"), TaskSettings, ("defaults",), report)
+    _report_empty(values.get("limits"), LimitsFile, ("limits",), report)
+    for name, agent in _part(raw, "agents").items():
+        _report_empty(agent, AgentSettings, ("agents", name), report)
     try:
         return PlanHead.model_validate(values)
     except ValidationError as error:
@@ -134,12 +147,18 @@ def _task_model(index: int, task: Any, report: Report) -> TaskFile | None:
         report.add(f"a task must be a mapping with id and run or prompt, not {shorten(task)}", path)
         return None
     _check_body(task, path, report)
+    _report_empty(task, TaskFile, path, report)
     try:
         return TaskFile.model_validate(task)
     except ValidationError as error:
         for finding in findings(error, task, _TASK_KEYS):
             report.add(finding.message, (*path, *finding.path), at_key=finding.at_key)
     return None
+
+
+def _report_empty(value: Any, model: type[BaseModel], path: tuple[str | int, ...], report: Report) -> None:
+    for finding in empty_values(value, model_keys(model)) if isinstance(value, dict) else ():
+        report.add(finding.message, (*path, *finding.path))
 
 
 def _check_body(task: Mapping[str, Any], path: tuple[str, int], report: Report) -> None:

@@ -47,7 +47,7 @@ def _closing(text: str, opening: re.Match[str]) -> int:
         if depth == 0 and text.startswith(closing, position):
             return position + len(closing)
         found = _INSIDE.match(text, position)
-        if found is None:
+        if found is None or found[0] in ("'", '"'):  # a quote that is not closed
             break
         if found[0] in ("(", "[", "{"):
             depth += 1

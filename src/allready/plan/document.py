@@ -9,7 +9,7 @@ from typing import Any
 
 from allready.errors import PlanError, Problem
 from allready.plan.json_positions import json_positions, parse_json
-from allready.plan.positions import Path, Positions
+from allready.plan.positions import Path, Place, Positions
 from allready.plan.yaml_positions import MAX_DEPTH, MAX_DIGITS, parse_yaml
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -32,9 +32,9 @@ class Document:
 
     @property
     def positions(self) -> Positions | None:
-        """Where the values stand; None if there is no text behind them."""
+        """Where the values stand; None if there is no text behind them. Empty text is line 1, column 1."""
         if self._positions is None and self._find_positions is not None:
-            self._positions = self._find_positions()
+            self._positions = self._find_positions() or Positions(Place(1, 1))
         return self._positions
 
     def problem(self, message: str, path: Path = (), *, at_key: bool = False) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -88,7 +88,7 @@ def _sentence(item: dict[str, Any], path: tuple[str | int, ...]) -> str:
         return f"{subject} must be {_TYPES[kind]}, not {shorten(given)}{_hint(kind, given)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"{subject} must be {words} {context[bound]:,}, not {shorten(given)}"
+        return f"{subject} must be {words} {context[bound]:,g}, not {shorten(given)}"
     if kind == "literal_error":
         suggestion = did_you_mean(given, _choices(context)) if isinstance(given, str) else ""
         return f"{subject} must be one of {context['expected']}, not {shorten(given)}{suggestion}"
@@ -145,6 +145,13 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
         return ""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def empty_values(value: Mapping[str, Any], keys: Collection[str]) -> Iterator[Finding]:
+    """Say which of the known keys are there without a value; the models take null for "not given"."""
+    for key, item in value.items():
+        if item is None and key in keys:
+            yield Finding((key,), f"{key} has no value: give it one, or remove the key")
 
 
 def model_keys(model: type[BaseModel]) -> frozenset[str]:

@@ -161,7 +161,7 @@ def command_arguments(run: Any, shell: bool, path: Path, report: Report) -> list
         placed = [((*path, place), _text(argument)) for place, argument in enumerate(run)]
     else:
         return []
-    if not placed or not placed[0][1].strip():
+    if run and not (placed and placed[0][1].strip()):  # nothing at all is the model's affair
         report.add("run names no program", path)
     return placed
 
