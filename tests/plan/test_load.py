@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from allready.core.states import FailureStrategy, RunIf
 from allready.errors import PlanError
+from allready.plan import yaml_positions
 from allready.plan.checks import describe_cycle, find_cycles, not_before, topological_order
 from allready.plan.dump import plan_to_yaml
 from allready.plan.load import load_plan, load_plan_file, plan_from_document
@@ -254,3 +256,12 @@ def test_reading_a_plan_brings_no_more_than_it_needs() -> None:
         "assert heavy & set(sys.modules) == {'pydantic'}, heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_parser_in_python_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = load(HEALTH)
+    monkeypatch.setattr(yaml_positions, "_Parser", yaml.Loader)
+    assert load(HEALTH) == plan
+    assert messages("tasks: [{id: a, run: echo, id: b}]") == [
+        "plan.yaml:1:28: the key 'id' is there twice: remove one"
+    ]
