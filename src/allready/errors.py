@@ -99,7 +99,7 @@ class ReplayDiverged(BugError):
 # --- flow -------------------------------------------------------------------------------------------------
 
 
-class ConcurrencyLimit(AllreadyError):  # noqa: N818 - a refusal, not an error
+class ConcurrencyLimit(AllreadyError):
     """The pool refuses a sub-agent for now. It costs the task nothing; the task is offered again.
 
     `scope` names what is full: `pool`, `inline`, `resource:NAME`, `agent:NAME`, `provider:NAME` or `budget`.
@@ -107,8 +107,12 @@ class ConcurrencyLimit(AllreadyError):  # noqa: N818 - a refusal, not an error
     """
 
     def __init__(
-        self, reason: str = "the pool is full", scope: str = "pool", active: int = 0, max: int = 0
-    ) -> None:  # noqa: A002 - the field's name in the contract
+        self,
+        reason: str = "the pool is full",
+        scope: str = "pool",
+        active: int = 0,
+        max: int = 0,  # noqa: A002 - the field's name in the contract
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.scope = scope

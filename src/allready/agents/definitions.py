@@ -114,7 +114,7 @@ class _Folder(NamedTuple):
     """Whether it is for allready alone, so that a key we don't know is a slip of the pen."""
 
 
-class _NotAnAgent(Exception):  # noqa: N818 - no error in other tools' folders
+class _NotAnAgent(Exception):
     """The file has no front matter."""
 
 

@@ -16,7 +16,7 @@ _OPEN = frozenset("{[")
 _CLOSE = frozenset("}]")
 
 
-class _Repeated(Exception):  # noqa: N818 - a mark for the second reading, not an error of its own
+class _Repeated(Exception):
     """A key stands twice in an object."""
 
 

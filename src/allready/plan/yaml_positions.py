@@ -71,7 +71,7 @@ class _Frame:
         self.as_text = False
 
 
-class _Stop(Exception):  # noqa: N818 - ends the reading, is not an error of its own
+class _Stop(Exception):
     """What follows can't be understood any more."""
 
 

@@ -65,6 +65,16 @@ class SubAgent:
         self._holds: list[Awaitable[Any]] | None = None
         self._force_timer: asyncio.TimerHandle | None = None
 
+    @property
+    def grace(self) -> float:
+        """Seconds between asking it to stop and forcing it."""
+        return self._manager.grace
+
+    @property
+    def pool(self) -> SubAgentManager:
+        """The pool it lives in."""
+        return self._manager
+
     def hold_place(self, until: Awaitable[Any]) -> None:
         """Keep the place taken, beyond the end of the attempt, until this is done (a thread, say)."""
         if self._holds is None:

@@ -3,12 +3,12 @@
 A store is synchronous and may be called from several threads; the engine calls it from a writer thread of
 its own, never from the event loop. Times are seconds since 1970 (UTC) as floats. JSON values only: no pickle.
 
-Write-ahead order: nothing with an effect happens before `commit()` has returned. A `Batch` is one transaction:
-either all of it is there after a crash, or nothing.
+Write-ahead order: nothing with an effect happens before `commit()` has returned. A `Batch` is one
+transaction: either all of it is there after a crash, or nothing.
 
 Owners: one process at a time may write to a run. `acquire()` gives it a *lease* and a new *epoch*; every
-write carries the epoch, and the store refuses a write whose epoch is not the run's newest (`LeaseLost`). Thus a
-process that was suspended and comes back can't write, however wrong its clock is.
+write carries the epoch, and the store refuses a write whose epoch is not the run's newest (`LeaseLost`).
+Thus a process that was suspended and comes back can't write, however wrong its clock is.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class InputRow(NamedTuple):
 
 @dataclass(slots=True)
 class TaskRow:
-    """A task as stored: what it is, and where it stands. One row a task, the latest attempt's result in it."""
+    """A task as stored: what it is, where it stands, and the latest attempt's result."""
 
     index: int
     id: str
@@ -202,7 +202,10 @@ class Store(Protocol):
         ...
 
     def runs(self, limit: int = 50, before: str | None = None, status: str | None = None) -> list[RunRow]:
-        """Give the newest runs first, those before run id `before`; `plan` is left empty. Quick for 10,000 runs."""
+        """Give the newest runs first, those before run id `before`; `plan` is left empty.
+
+        Quick for 10,000 runs.
+        """
         ...
 
     def run(self, run_id: str) -> RunRow:

@@ -1,0 +1,198 @@
+"""Making a run durable, and telling those who look on: everything passes here, once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from allready.core.events import Change, Completed, Failed, Outcome
+from allready.core.scheduler import DagScheduler
+from allready.core.snapshot import run_memory, spec_to_json, task_memory
+from allready.core.states import RUN_ENDED
+from allready.engine.results import attempt_folder, result_columns
+from allready.errors import LeaseLost
+from allready.store.contract import Batch, JournalEvent, Lease, Store, TaskRow
+from allready.store.lease import LeaseKeeper
+
+T = TypeVar("T")
+Observer = Callable[[Sequence[JournalEvent]], None]
+"""Told the events of a run in order, in batches, after they have become durable."""
+
+IDLE_INPUTS = frozenset({"tick", "refuse", "backoff"})
+"""Inputs that change nothing by themselves: a round of only these is kept for what it tells of refusals."""
+
+
+class MemoryJournal:
+    """Numbers the events of a run without a store and tells the observers."""
+
+    def __init__(self, scheduler: DagScheduler, observers: Sequence[Observer]) -> None:
+        self._scheduler = scheduler
+        self._observers = observers
+        self._seq = 0
+
+    async def commit(self) -> None:
+        """Tell what happened since the last call."""
+        scheduler = self._scheduler
+        if scheduler.inputs:
+            scheduler.inputs.clear()
+        changes = scheduler.changes
+        if changes:
+            scheduler.changes = []
+            events = number(changes, self._seq + 1)
+            self._seq += len(events)
+            for observer in self._observers:
+                observer(events)
+
+    def check_lease(self) -> None:
+        """Do nothing: a run in memory can't be taken away."""
+
+
+class StoreJournal:
+    """Writes a run to its store, one transaction a round, from a writer thread of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        keeper: LeaseKeeper,
+        scheduler: DagScheduler,
+        folder: Path,
+        observers: Sequence[Observer],
+    ) -> None:
+        self.store = store
+        self._lease = lease
+        self._keeper = keeper
+        self._scheduler = scheduler
+        self._folder = folder
+        self._observers = observers
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="allready-store")
+        self._outcomes: dict[str, Outcome] = {}
+        """Attempt → how it ended, until its end is committed."""
+        self._commands: list[tuple[int, str | None]] = []
+        self._inputs: list[Any] = []
+        """Inputs that await the next commit."""
+        self._known_tasks = len(scheduler.graph)
+        self._refused: frozenset[str] = frozenset()
+        """Scopes that refused, as last recorded."""
+
+    def keep_outcome(self, handle: str, outcome: Outcome) -> None:
+        """Take the result of an attempt, to be written together with its end."""
+        if isinstance(outcome, Completed | Failed) and outcome.value is not None:
+            self._outcomes[handle] = outcome
+
+    def command_done(self, command_id: int, refused: str | None) -> None:
+        """Note that a command was taken, to be written together with its effects."""
+        self._commands.append((command_id, refused))
+
+    async def commit(self) -> None:
+        """Make everything durable that happened since the last call, then tell the observers."""
+        changes = self._scheduler.changes or []
+        if self._scheduler.inputs:
+            self._take_inputs(self._scheduler.inputs, keep=bool(changes))
+            self._scheduler.inputs = []
+        if not changes and not self._commands and not self._inputs:
+            return
+        self._scheduler.changes = []
+        commands, self._commands = self._commands, []
+        inputs, self._inputs = self._inputs, []
+        batch = self._make_batch(changes, inputs, commands)
+        last = await self.in_writer(self._write, batch, changes)
+        events = number(changes, last - len(changes) + 1)
+        for observer in self._observers:
+            observer(events)
+
+    def _take_inputs(self, inputs: list[Any], *, keep: bool) -> None:
+        """Add inputs to those to be written; a round that only met the same refusals again is left out."""
+        refused = frozenset(entry[3] for entry in inputs if entry[0] == "refuse")
+        if not keep and refused == self._refused and all(entry[0] in IDLE_INPUTS for entry in inputs):
+            return
+        if any(entry[0] != "tick" for entry in inputs) or keep:
+            self._inputs += inputs
+        self._refused = refused
+
+    def _make_batch(
+        self, changes: Sequence[Change], inputs: list[Any], commands: list[tuple[int, str | None]]
+    ) -> Batch:
+        scheduler = self._scheduler
+        graph = scheduler.graph
+        names = dict.fromkeys(change.task for change in changes if change.task is not None)
+        rows = []
+        for name in names:
+            node = graph[name]
+            rows.append(
+                {
+                    "index": node.index,
+                    "state": node.state.value,
+                    "attempts": node.attempts,
+                    "agent": node.agent,
+                    "handle": node.handle,
+                    "started_at": node.started_at,
+                    "finished_at": node.finished_at,
+                    "error": node.error,
+                    "memory": task_memory(node),
+                }
+            )
+        new = graph.nodes[self._known_tasks :]
+        self._known_tasks = len(graph)
+        run: dict[str, Any] | None = None
+        if changes:
+            run = {
+                "status": scheduler.status.value,
+                "started_at": scheduler.started_at,
+                "finished_at": scheduler.finished_at if scheduler.status in RUN_ENDED else None,
+                "error": scheduler.error,
+                "counts": {state.value: count for state, count in graph.counts.items() if count},
+                "memory": run_memory(scheduler),
+            }
+        new_rows = [TaskRow(node.index, node.id, spec_to_json(node.spec)) for node in new]
+        return Batch(changes, inputs or None, new_rows, rows, (), run, commands)
+
+    def _write(self, batch: Batch, changes: Sequence[Change]) -> int:
+        """Write a batch; in the writer thread, because results may have to be synced to files first."""
+        batch.results = self._results(changes)
+        return self.store.commit(self._lease.run_id, self._lease.epoch, batch)
+
+    def _results(self, changes: Sequence[Change]) -> list[dict[str, Any]]:
+        results = []
+        for change in changes:
+            if change.type not in {"task.completed", "task.failed"} or change.attempt is None:
+                continue
+            outcome = self._outcomes.pop(change.attempt, None)
+            if isinstance(outcome, Completed | Failed):
+                node = self._scheduler.graph[change.task or ""]
+                folder = attempt_folder(self._folder, node.id, node.attempts)
+                results.append(result_columns(node.index, outcome.value, self._folder, folder))
+        return results
+
+    async def in_writer(self, call: Callable[..., T], *args: Any) -> T:
+        """Run `call` in the writer thread, where all writing of this run is done."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call, *args)
+
+    def check_lease(self) -> None:
+        """Raise `LeaseLost` unless the lease still holds, by the monotonic clock."""
+        if not self._keeper.valid():
+            raise LeaseLost(f"the lease on run {self._lease.run_id} ran out: another process may own it now")
+
+    def close(self) -> None:
+        """End the writer thread."""
+        self._writer.shutdown()
+
+
+def number(changes: Sequence[Change], first: int) -> list[JournalEvent]:
+    """Give changes their place in the journal."""
+    return [JournalEvent(seq, *change) for seq, change in enumerate(changes, first)]
+
+
+class MonotonicClock:
+    """Seconds since 1970 that never jump while this process lives, whatever happens to the system's clock."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """Give the time now."""
+        return time.monotonic() + self._offset

@@ -1,0 +1,168 @@
+"""`Worker`: does one attempt of a task, from the rendered prompt to the result."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from allready.agents.base import Agent, Attempt, Dependency, TaskResult
+from allready.agents.command import CommandAgent
+from allready.agents.context import completed_dependencies
+from allready.agents.function import FunctionAgent
+from allready.agents.isolated import IsolatedAgent
+from allready.agents.kinds import make_agent
+from allready.core.graph import TaskGraph, TaskNode
+from allready.core.states import COMPLETED
+from allready.engine.compile import Compiled, needed_results
+from allready.engine.results import Results, as_result, attempt_folder, durable_result, value_of
+from allready.plan.plan import Command, Function, Prompt, Task
+from allready.plan.template import render
+from allready.pool.manager import SubAgent
+
+current_sub_agent: contextvars.ContextVar[SubAgent | None] = contextvars.ContextVar(
+    "allready_sub_agent", default=None
+)
+"""The attempt whose work is running: a run that is started in it shares its pool."""
+
+
+class Worker:
+    """Makes and runs attempts for the tasks of one run; called by the pool at each launch."""
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        graph: TaskGraph,
+        results: Results,
+        *,
+        run_id: str,
+        folder: Callable[[], Path],
+        durable: bool,
+        on_output: Callable[[str, str, str], None] | None = None,
+    ) -> None:
+        self._compiled = compiled
+        self._plan = compiled.plan
+        self._graph = graph
+        self._results = results
+        self._run_id = run_id
+        self._folder = folder
+        self._durable = durable
+        self._on_output = on_output
+        self._agents: dict[str, Agent] = {}
+        self._needs: dict[str, set[str]] = {}
+
+    async def __call__(self, sub_agent: SubAgent) -> Any:
+        """Do one attempt; gives a `TaskResult`, or for a function in a run without a store its value."""
+        current_sub_agent.set(sub_agent)
+        task = self._plan.tasks[sub_agent.request.task]
+        if isinstance(task.body, Function):
+            return await self._call(task, task.body, sub_agent)
+        return await self._ask(task, sub_agent)
+
+    # --- functions ------------------------------------------------------------------------------------
+
+    async def _call(self, task: Task, body: Function, sub_agent: SubAgent) -> Any:
+        kwargs: Mapping[str, Any] = body.kwargs
+        if body.inputs:
+            kwargs = {**body.kwargs, **await self._values(body.inputs)}
+        if not body.isolate and inspect.iscoroutinefunction(body.call):
+            value = await body.call(*body.args, **kwargs)
+        else:
+            attempt = self._attempt(task, sub_agent)
+            kind = IsolatedAgent if body.isolate else FunctionAgent
+            value = await kind(body.call, kwargs, body.args).call(attempt)
+        if not self._durable:
+            return value
+        result = durable_result(value, self._attempt_folder(task, sub_agent))
+        self._results.put(task.id, value, len(result.output))
+        return result
+
+    async def _values(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Give the results of completed dependencies; None stands for one that did not complete."""
+        graph = self._graph
+        completed = [name for name in names if graph[name].state is COMPLETED]
+        await self._results.fetch(completed)
+        values: dict[str, Any] = dict.fromkeys(names)
+        for name in completed:
+            values[name] = value_of(self._results[name], self._plan.tasks.get(name))
+        return values
+
+    # --- commands and prompts -------------------------------------------------------------------------
+
+    async def _ask(self, task: Task, sub_agent: SubAgent) -> Any:
+        agent = self._agent(task)
+        attempt = self._attempt(task, sub_agent)
+        attempt.dependencies = await self._dependencies(task)
+        if isinstance(task.body, Prompt):
+            attempt.prompt = self._prompt(task.body, attempt)
+        attempt.folder.mkdir(parents=True, exist_ok=True)
+        return await agent.run(attempt)
+
+    def _agent(self, task: Task) -> Agent:
+        if isinstance(task.body, Command):
+            return CommandAgent(task.body)
+        name = self._graph[task.id].agent
+        assert name is not None
+        if name not in self._agents:
+            self._agents[name] = make_agent(self._compiled.definitions[name])
+        return self._agents[name]
+
+    def _prompt(self, body: Prompt, attempt: Attempt) -> str:
+        text = render(body.text, attempt.scope())
+        context = completed_dependencies([d for d in attempt.dependencies.values() if d.direct])
+        return f"{text}\n\n{context}" if context else text
+
+    async def _dependencies(self, task: Task) -> dict[str, Dependency]:
+        needs = self._needs.get(task.id)
+        if needs is None:
+            definition = self._compiled.definitions.get(self._graph[task.id].agent or "")
+            needs = self._needs[task.id] = needed_results(self._plan, task, definition)
+        nodes = sorted((self._graph[name] for name in needs), key=lambda node: node.index)
+        await self._results.fetch([node.id for node in nodes if node.state is COMPLETED])
+        found = {}
+        for node in nodes:
+            done = node.state is COMPLETED
+            found[node.id] = Dependency(
+                id=node.id,
+                status=node.state.value,
+                title=self._plan.tasks[node.id].title,
+                result=self._result(node) if done else None,
+                error=node.error,
+                direct=node.id in task.depends_on,
+            )
+        return found
+
+    def _result(self, node: TaskNode) -> TaskResult:
+        folder = attempt_folder(self._folder(), node.id, node.attempts)
+        return as_result(self._results[node.id], folder)
+
+    def _attempt(self, task: Task, sub_agent: SubAgent) -> Attempt:
+        on_output = self._on_output
+        told = None
+        if on_output is not None:
+            handle = sub_agent.handle
+
+            def told(text: str) -> None:
+                on_output(task.id, handle, text)
+
+        folder = self._attempt_folder(task, sub_agent)
+        if isinstance(task.body, Function) and task.body.isolate:
+            folder.mkdir(parents=True, exist_ok=True)
+        return Attempt(
+            run_id=self._run_id,
+            task_id=task.id,
+            handle=sub_agent.handle,
+            number=sub_agent.request.number,
+            folder=folder,
+            base_dir=self._plan.base_dir,
+            variables=self._plan.vars,
+            goal=self._plan.goal,
+            grace=sub_agent.grace,
+            on_output=told,
+            hold_place=sub_agent.hold_place,
+        )
+
+    def _attempt_folder(self, task: Task, sub_agent: SubAgent) -> Path:
+        return attempt_folder(self._folder(), task.id, sub_agent.request.number)
