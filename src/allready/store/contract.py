@@ -32,7 +32,7 @@ class Owner(NamedTuple):
     boot_id: str
     pid: int
     started: float
-    """When the process started, as the operating system says (seconds since 1970)."""
+    """When the process started, in seconds on a clock of its host's (see `store.owners`); only compared."""
 
 
 class Lease(NamedTuple):
@@ -42,6 +42,8 @@ class Lease(NamedTuple):
     epoch: int
     previous: Owner | None
     """Who owned the run before, if it ended without letting go."""
+    taken_at: float | None = None
+    """When the store was asked for it, on this process's `lease_clock`; counts as the first renewal."""
 
 
 class JournalEvent(NamedTuple):

@@ -1,0 +1,132 @@
+"""From what a person says (`--store`, nothing, a path, a URL) to an open store, or to a clear error.
+
+SQLAlchemy takes a third of a second to import: here only once it is sure that there is something to open.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from allready.errors import StoreError, UserError
+
+if TYPE_CHECKING:
+    from allready.store.sql import SqlStore
+
+DEFAULT_PATH = Path(".allready/runs.db")
+"""Where runs are kept if nothing else is said, from the working directory."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+class StoreMissing(UserError):
+    """There is no store at that place yet (and none was to be made): no run was started there."""
+
+
+def open_store(url: str | Path | None = None, *, create: bool = True) -> SqlStore:
+    """Open the store at `url`: `sqlite:///PATH`, a path, or None for `.allready/runs.db`.
+
+    What is missing is made: the folder (not the folders above it), the file, its tables; older tables are
+    brought up to date. Without `create` a missing store raises `StoreMissing`, at once and without an effect.
+
+    Raises `UserError` for a URL that makes no sense, `StoreError` for a store that can't be used (a file of
+    another program, tables of a newer allready, no rights, locked for long); then nothing was changed.
+    """
+    path = sqlite_path(url)
+    if not create and not path.exists():
+        raise StoreMissing(f"no store at {path}: no run was started here yet")
+    from allready.store.sql import SqlStore
+    from allready.store.sqlite import SqliteDatabase
+
+    database = SqliteDatabase(path)
+    fresh = not database.exists()
+    if fresh and not create:
+        raise StoreMissing(f"the store at {path} is empty: no run was started here yet")
+    if fresh:
+        _make_folder(path)
+        database.prepare()
+    store = SqlStore(database)
+    try:
+        store.bring_up_to_date()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def upgrade(url: str | Path | None = None) -> tuple[str | None, str]:
+    """Bring the tables of an existing store up to date; gives the version before and after.
+
+    `open_store` does the same on the way. Raises what it raises, and `StoreMissing`.
+    """
+    path = sqlite_path(url)
+    if not path.exists():
+        raise StoreMissing(f"no store at {path}: nothing to upgrade")
+    from allready.store.sql import SqlStore
+    from allready.store.sqlite import SqliteDatabase
+
+    database = SqliteDatabase(path)
+    if not database.exists():
+        raise StoreMissing(f"the store at {path} is empty: nothing to upgrade")
+    store = SqlStore(database)
+    try:
+        return store.bring_up_to_date()
+    finally:
+        store.close()
+
+
+def sqlite_path(url: str | Path | None) -> Path:
+    """Give the absolute path of the SQLite file that is meant. Raises `UserError`."""
+    if url is None:
+        return DEFAULT_PATH.absolute()
+    match = _URL.fullmatch(url) if isinstance(url, str) else None
+    if match is None:
+        text = str(url)
+    else:
+        scheme, rest = match.groups()
+        shown = without_password(str(url))
+        if scheme.partition("+")[0] in ("postgresql", "postgres"):
+            raise UserError(f"{shown}: PostgreSQL is not supported yet; use sqlite:///PATH")
+        if scheme.partition("+")[0] != "sqlite":
+            raise UserError(f"{shown}: unknown kind of store {scheme!r}; use sqlite:///PATH or a path")
+        if not rest.startswith("/") or "?" in rest:
+            raise UserError(
+                f"{url}: write sqlite:///relative/path.db or sqlite:////absolute/path.db, without options"
+            )
+        text = rest[1:]
+    if not text.strip() or text == ":memory:" or "\0" in text:
+        raise UserError(f"{str(url)!r} names no file to keep runs in; use sqlite:///PATH or a path")
+    return Path(text).expanduser().absolute()
+
+
+def without_password(url: str) -> str:
+    """Give a URL that may be shown."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
+def _make_folder(path: Path) -> None:
+    folder = path.parent
+    try:
+        if not folder.exists():
+            folder.mkdir()
+    except FileExistsError:
+        pass  # another process was faster
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path}: there is no folder {folder.parent}; make it first, or name another store with --store"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{path}: the folder {folder} can't be made: {error.strerror}; name another store with --store"
+        ) from error
+    if folder.name == DEFAULT_PATH.parent.name:
+        _write_gitignore(folder, path.name)
+
+
+def _write_gitignore(folder: Path, name: str) -> None:
+    """Keep runs out of git, but not the agents, which live in the same folder."""
+    try:
+        with (folder / ".gitignore").open("x", encoding="utf-8") as file:
+            file.write(f"# written by allready\n/{name}*\n/runs/\n")
+    except OSError:
+        pass  # there is one already; if the folder can't be written, the store will say so

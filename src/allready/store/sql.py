@@ -1,0 +1,561 @@
+"""The store in SQL: one code path through SQLAlchemy Core for all databases.
+
+What differs between databases is in one class for each (`SqliteDatabase`): how to connect and begin, what
+an error means, how to hear of changes. Everything here is portable.
+
+Statements of the hot path are compiled once and given to the driver as text, with all rows at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from allready.errors import BugError, LeaseLost, RunNotFound, RunOwned, StoreError, UserError
+from allready.store import migrate, rows, schema
+from allready.store.contract import (
+    LEASE_SECONDS,
+    RESULT_COLUMNS,
+    RUN_COLUMNS,
+    TASK_COLUMNS,
+    Batch,
+    CommandRow,
+    InputRow,
+    JournalEvent,
+    Lease,
+    Owner,
+    RunRow,
+    TaskRow,
+)
+from allready.store.lease import lease_clock
+from allready.store.owners import is_alive
+from allready.store.sqlite import SqliteDatabase
+
+CHUNK = 1000
+"""Rows that are made and written at a time, and values in one IN."""
+NAME_MINIMUM = 4
+"""Characters of a beginning of a run's id."""
+SHOWN = 10
+"""Candidates in an error message."""
+_Result = sa.CursorResult[*tuple[Any, ...]]
+_LAST = "\U0010ffff"
+"""Sorts after everything that an id may go on with."""
+
+_runs, _tasks, _events, _inputs, _commands = (
+    schema.runs,
+    schema.tasks,
+    schema.events,
+    schema.inputs,
+    schema.commands,
+)
+_RUN = [_runs.c[name] for name in rows.RUN_FIELDS]
+_TASK = [_tasks.c[name] for name in rows.TASK_FIELDS]
+_TASK_WHOLE = [*_TASK, *(_tasks.c[name] for name in rows.OUTPUT_FIELDS)]
+_COMMAND = [
+    _commands.c[name] for name in ("id", "run_id", "kind", "task", "created_at", "done_at", "refused")
+]
+_OWNER = [_runs.c[name] for name in ("owner_host", "owner_boot_id", "owner_pid", "owner_started")]
+
+
+class _Statement:
+    """A statement in the database's own words, to be run for many rows (mappings) at once."""
+
+    def __init__(self, statement: sa.Executable, dialect: sa.Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        self._sql: str = compiled.string
+        self._order: Sequence[str] | None = compiled.positiontup
+
+    def run(self, connection: sa.Connection, values: Sequence[Mapping[str, Any]]) -> _Result:
+        """Run it; the result's `rowcount` is that of all rows together."""
+        order = self._order
+        if order is None:
+            return connection.exec_driver_sql(self._sql, list(values))
+        return connection.exec_driver_sql(self._sql, [tuple([row[name] for name in order]) for row in values])
+
+    def run_one(self, connection: sa.Connection, values: Mapping[str, Any]) -> _Result:
+        """Run it for one row."""
+        order = self._order
+        return connection.exec_driver_sql(
+            self._sql, dict(values) if order is None else tuple([values[name] for name in order])
+        )
+
+
+class _Statements:
+    """The statements of the hot path, for one dialect."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._dialect = dialect
+        self.insert_task = self._of(sa.insert(_tasks))
+        self.insert_event = self._of(sa.insert(_events))
+        self.insert_input = self._of(sa.insert(_inputs))
+        self.update_task = self._of(_task_update(TASK_COLUMNS))
+        self.update_result = self._of(_task_update(RESULT_COLUMNS))
+        self.take_command = self._of(
+            sa.update(_commands)
+            .where(
+                _commands.c.id == sa.bindparam("command_id"),
+                _commands.c.run_id == sa.bindparam("run"),
+                _commands.c.done_at.is_(None),
+            )
+            .values(done_at=sa.bindparam("now"), refused=sa.bindparam("reason"))
+        )
+        self._advance: dict[tuple[str, ...], _Statement] = {}
+
+    def advance(self, columns: tuple[str, ...]) -> _Statement:
+        """Give the statement that moves a run on, if the epoch is right, and sets these columns."""
+        statement = self._advance.get(columns)
+        if statement is None:
+            statement = self._advance[columns] = self._of(
+                sa.update(_runs)
+                .where(
+                    _runs.c.id == sa.bindparam("run_id"),
+                    _runs.c.epoch == sa.bindparam("held_epoch"),
+                    _runs.c.owner_pid.is_not(None),
+                )
+                .values(
+                    last_seq=_runs.c.last_seq + sa.bindparam("more_events"),
+                    last_input=_runs.c.last_input + sa.bindparam("more_inputs"),
+                    **{name: sa.bindparam(f"new_{name}", type_=_runs.c[name].type) for name in columns},
+                )
+                .returning(_runs.c.last_seq, _runs.c.last_input)
+            )
+        return statement
+
+    def _of(self, statement: sa.Executable) -> _Statement:
+        return _Statement(statement, self._dialect)
+
+
+def _task_update(columns: Iterable[str]) -> sa.Update:
+    return (
+        sa.update(_tasks)
+        .where(_tasks.c.run_id == sa.bindparam("run_id"), _tasks.c.index == sa.bindparam("index"))
+        .values({name: sa.bindparam(name, type_=_tasks.c[name].type) for name in columns})
+    )
+
+
+class SqlStore:
+    """A store in an SQL database; see `contract.Store` for what it promises.
+
+    Made by `open_store`. `clock` gives seconds since 1970.
+    """
+
+    def __init__(self, database: SqliteDatabase, clock: Callable[[], float] = time.time) -> None:
+        self.url = database.url
+        self.clock = clock
+        self._database = database
+        self._closed = False
+        self._statements = _Statements(database.engine.dialect)
+
+    @property
+    def path(self) -> Path | None:
+        """The database's file; None if it is on a server."""
+        return self._database.path
+
+    def bring_up_to_date(self) -> tuple[str | None, str]:
+        """Run the migrations that are missing; gives the version before and after."""
+        newest = schema.VERSIONS[-1]
+        with self._reading() as connection:
+            before = migrate.current_version(connection)
+        migrate.check_known(before, self.url)
+        if before != newest:
+            with self._writing() as connection:
+                self._database.lock_for_migration(connection)
+                before = migrate.current_version(connection)
+                migrate.check_known(before, self.url)
+                if before != newest:  # another process may have been faster
+                    migrate.run_migrations(connection)
+        return before, newest
+
+    # --- writing ----------------------------------------------------------------------------------------
+
+    def create_run(self, run: RunRow, tasks: Iterable[TaskRow]) -> None:
+        """Record a new run and its tasks, in one transaction."""
+        with self._writing() as connection:
+            if connection.execute(sa.select(_runs.c.id).where(_runs.c.id == run.id)).first() is not None:
+                raise StoreError(f"run {run.id} is in {self.url} already")
+            connection.execute(sa.insert(_runs).values(rows.run_values(run)))
+            connection.execute(sa.insert(schema.plans).values(run_id=run.id, plan=rows.to_json(run.plan)))
+            self._insert_tasks(connection, run.id, tasks)
+
+    def _insert_tasks(self, connection: sa.Connection, run_id: str, tasks: Iterable[TaskRow]) -> None:
+        left = iter(tasks)
+        while chunk := [rows.task_values(run_id, task) for task in islice(left, CHUNK)]:
+            self._statements.insert_task.run(connection, chunk)
+
+    def commit(self, run_id: str, epoch: int, batch: Batch) -> int:
+        """Write the batch and give the seq of its last event."""
+        statements = self._statements
+        with self._writing() as connection:
+            last_seq, last_input = self._advance(connection, run_id, epoch, batch)
+            if batch.new_tasks:
+                self._insert_tasks(connection, run_id, batch.new_tasks)
+            if batch.tasks:
+                values = [rows.state_values(run_id, row) for row in batch.tasks]
+                _expect(len(values), statements.update_task.run(connection, values), "tasks")
+            if batch.results:
+                values = [rows.result_values(run_id, row) for row in batch.results]
+                _expect(len(values), statements.update_result.run(connection, values), "results")
+            if batch.changes:
+                first = last_seq - len(batch.changes) + 1
+                values = [
+                    {
+                        "run_id": run_id,
+                        "seq": seq,
+                        "at": change.at,
+                        "type": change.type,
+                        "task": change.task,
+                        "attempt": change.attempt,
+                        "data": None if change.data is None else rows.to_json(change.data),
+                    }
+                    for seq, change in enumerate(batch.changes, first)
+                ]
+                statements.insert_event.run(connection, values)
+            if batch.inputs:
+                entry = {"run_id": run_id, "seq": last_input, "data": rows.to_json(batch.inputs)}
+                statements.insert_input.run(connection, [entry])
+            if batch.commands:
+                now = self.clock()
+                values = [
+                    {"command_id": command, "run": run_id, "now": now, "reason": rows.clean(reason)}
+                    for command, reason in batch.commands
+                ]
+                _expect(len(values), statements.take_command.run(connection, values), "commands")
+        return last_seq
+
+    def _advance(self, connection: sa.Connection, run_id: str, epoch: int, batch: Batch) -> tuple[int, int]:
+        """Prove the epoch and number what comes; gives the last event's and the last input's number."""
+        run = batch.run or {}
+        values = {
+            "run_id": run_id,
+            "held_epoch": epoch,
+            "more_events": len(batch.changes),
+            "more_inputs": 1 if batch.inputs else 0,
+        }
+        for name, value in run.items():
+            if name not in RUN_COLUMNS:
+                raise BugError(f"a commit may not set the run's column {name!r}")
+            encode = rows.RUN_ENCODERS.get(name)
+            values[f"new_{name}"] = value if encode is None else encode(value)
+        row = self._statements.advance(tuple(run)).run_one(connection, values).first()
+        if row is None:
+            raise LeaseLost(self._who_has(connection, run_id, epoch))
+        last_seq, last_input = row
+        return last_seq, last_input
+
+    def acquire(self, run_id: str, owner: Owner) -> Lease:
+        """Take the run."""
+        taken_at = lease_clock()
+        with self._writing() as connection:
+            row = self._owner_row(connection, run_id)
+            previous = self._take_from(run_id, row, owner)
+            connection.execute(
+                sa.update(_runs)
+                .where(_runs.c.id == run_id)
+                .values(
+                    epoch=_runs.c.epoch + 1,
+                    lease_until=self.clock() + LEASE_SECONDS,
+                    owner_host=owner.host,
+                    owner_boot_id=owner.boot_id,
+                    owner_pid=owner.pid,
+                    owner_started=owner.started,
+                )
+            )
+            return Lease(run_id, row.epoch + 1, previous, taken_at)
+
+    def _owner_row(self, connection: sa.Connection, run_id: str) -> sa.Row[*tuple[Any, ...]]:
+        """Give epoch, lease and owner of a run, and keep others from changing them till the commit."""
+        row = connection.execute(
+            sa.select(_runs.c.epoch, _runs.c.lease_until, *_OWNER)
+            .where(_runs.c.id == rows.clean(run_id))
+            .with_for_update()
+        ).first()
+        if row is None:
+            raise self._not_found(connection, run_id)
+        return row
+
+    def _take_from(self, run_id: str, row: sa.Row[*tuple[Any, ...]], owner: Owner | None) -> Owner | None:
+        """Give the owner that lost the run without letting go. Raises `RunOwned` if it still has it."""
+        _, _, *columns = row
+        holder = rows.owner_of(*columns)
+        if holder is None or holder == owner:
+            return None
+        now = self.clock()
+        until = row.lease_until or 0.0
+        if until <= now or is_alive(holder) is False:
+            return holder
+        raise RunOwned(
+            f"run {run_id} is owned by process {holder.pid} on {holder.host}, whose lease runs until "
+            f"{_time(until)} and is renewed while it lives; watch it, or cancel it, from here"
+        )
+
+    def renew(self, run_id: str, epoch: int) -> None:
+        """Prolong the lease."""
+        with self._writing() as connection:
+            result = connection.execute(
+                sa.update(_runs)
+                .where(_runs.c.id == run_id, _runs.c.epoch == epoch, _runs.c.owner_pid.is_not(None))
+                .values(lease_until=self.clock() + LEASE_SECONDS)
+            )
+            if result.rowcount == 0:
+                raise LeaseLost(self._who_has(connection, run_id, epoch))
+
+    def release(self, run_id: str, epoch: int) -> None:
+        """Let the run go."""
+        with self._writing() as connection:
+            connection.execute(
+                sa.update(_runs)
+                .where(_runs.c.id == run_id, _runs.c.epoch == epoch)
+                .values(
+                    lease_until=None, owner_host=None, owner_boot_id=None, owner_pid=None, owner_started=None
+                )
+            )
+
+    def _who_has(self, connection: sa.Connection, run_id: str, epoch: int) -> str:
+        """Say why a lease is worth nothing any more."""
+        row = connection.execute(sa.select(_runs.c.epoch, *_OWNER).where(_runs.c.id == run_id)).first()
+        if row is None:
+            return f"run {run_id} is not in {self.url} any more"
+        _, *columns = row
+        holder = rows.owner_of(*columns)
+        if row.epoch == epoch:
+            return f"the lease on run {run_id} was released; acquire it again to write"
+        who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+        return f"{who} took over run {run_id} (epoch {row.epoch}, ours was {epoch})"
+
+    def add_command(self, run_id: str, kind: str, task: str | None = None) -> int:
+        """Record a person's wish; gives its id."""
+        with self._writing() as connection:
+            self._owner_row(connection, run_id)
+            result = connection.execute(
+                sa.insert(_commands).values(
+                    run_id=run_id, kind=kind, task=rows.clean(task), created_at=self.clock()
+                )
+            )
+            assert result.inserted_primary_key is not None
+            return int(result.inserted_primary_key[0])
+
+    def delete_run(self, run_id: str) -> None:
+        """Remove a run with all that belongs to it in the store."""
+        with self._writing() as connection:
+            self._take_from(run_id, self._owner_row(connection, run_id), None)
+            for table in reversed(schema.metadata.sorted_tables):
+                column = _runs.c.id if table is _runs else table.c.run_id
+                connection.execute(sa.delete(table).where(column == run_id))
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def runs(self, limit: int = 50, before: str | None = None, status: str | None = None) -> list[RunRow]:
+        """Give the newest runs first."""
+        query = sa.select(*_RUN).order_by(_runs.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(_runs.c.id < rows.clean(before))
+        if status is not None:
+            query = query.where(_runs.c.status == status)
+        with self._reading() as connection:
+            return [rows.run_of(row) for row in connection.execute(query)]
+
+    def run(self, run_id: str) -> RunRow:
+        """Give a run with its plan."""
+        query = sa.select(schema.plans.c.plan, *_RUN).join_from(_runs, schema.plans)
+        with self._reading() as connection:
+            row = connection.execute(query.where(_runs.c.id == rows.clean(run_id))).first()
+            if row is None:
+                raise self._not_found(connection, run_id)
+        return rows.run_of(row[1:], rows.plan_of(row[0]))
+
+    def find_run(self, name: str) -> str:
+        """Give the id for an id, an unambiguous beginning of one, or `latest`."""
+        wanted = rows.clean(name.strip()) or ""
+        ids = sa.select(_runs.c.id).order_by(_runs.c.id.desc())
+        with self._reading() as connection:
+            if wanted == "latest":
+                found = connection.execute(ids.limit(1)).scalars().all()
+            else:
+                found = connection.execute(ids.where(_runs.c.id == wanted)).scalars().all()
+            if not found and wanted != "latest":
+                wanted = wanted.lower()
+                if 0 < len(wanted) < NAME_MINIMUM:
+                    raise RunNotFound(
+                        f"{name!r} is too short for a run: give {NAME_MINIMUM} characters of its id or more, "
+                        f"or 'latest'"
+                    )
+                among = (
+                    ids.where(_runs.c.id >= wanted, _runs.c.id < wanted + _LAST) if wanted else ids.limit(0)
+                )
+                found = connection.execute(among.limit(SHOWN + 1)).scalars().all()
+            if not found:
+                raise self._not_found(connection, name)
+            if len(found) > 1:
+                shown = self._describe(connection, found[:SHOWN])
+                more = "\n  …" if len(found) > SHOWN else ""
+                raise RunNotFound(f"more than one run begins with {name!r}:{shown}{more}")
+        return str(found[0])
+
+    def _not_found(self, connection: sa.Connection, name: str) -> RunNotFound:
+        """Make the error for a run that isn't there, with what could have been meant."""
+        newest = (
+            connection.execute(sa.select(_runs.c.id).order_by(_runs.c.id.desc()).limit(200)).scalars().all()
+        )
+        if not newest:
+            return RunNotFound(f"no run {name!r}: there are no runs in {self.url} yet")
+        similar = get_close_matches(name.lower(), newest, 3)
+        if similar:
+            return RunNotFound(
+                f"no run {name!r} in {self.url}; similar ones:{self._describe(connection, similar)}"
+            )
+        return RunNotFound(
+            f"no run {name!r} in {self.url}; the newest are:{self._describe(connection, newest[:5])}"
+        )
+
+    @staticmethod
+    def _describe(connection: sa.Connection, ids: Sequence[str]) -> str:
+        """Give a line for each run: id, time, status, goal."""
+        query = sa.select(_runs.c.id, _runs.c.created_at, _runs.c.status, _runs.c.goal)
+        found = {row.id: row for row in connection.execute(query.where(_runs.c.id.in_(ids)))}
+        return "".join(
+            f"\n  {row.id}  {_time(row.created_at)}  {row.status}  {_short(row.goal)}"
+            for row in map(found.get, ids)
+            if row is not None
+        )
+
+    def tasks(self, run_id: str, outputs: bool = False) -> list[TaskRow]:
+        """Give all tasks by index."""
+        columns = _TASK_WHOLE if outputs else _TASK
+        query = sa.select(*columns).where(_tasks.c.run_id == rows.clean(run_id)).order_by(_tasks.c.index)
+        with self._reading() as connection:
+            return [rows.task_of(row) for row in connection.execute(query)]
+
+    def task(self, run_id: str, task_id: str) -> TaskRow:
+        """Give one task, output included."""
+        of_run = _tasks.c.run_id == rows.clean(run_id)
+        with self._reading() as connection:
+            row = connection.execute(
+                sa.select(*_TASK_WHOLE).where(of_run, _tasks.c.id == rows.clean(task_id))
+            ).first()
+            if row is not None:
+                return rows.task_of(row)
+            self._run_exists(connection, run_id)
+            ids = connection.execute(sa.select(_tasks.c.id).where(of_run).limit(10 * CHUNK)).scalars().all()
+        similar = get_close_matches(task_id, ids, 3, 0.5)
+        if similar:
+            advice = f"did you mean {' or '.join(similar)}?"
+        elif len(ids) <= SHOWN:
+            advice = f"it has {', '.join(ids)}" if ids else "it has none"
+        else:
+            advice = f"it has {', '.join(ids[:SHOWN])}, …"
+        raise UserError(f"run {run_id} has no task {task_id!r}; {advice}")
+
+    def _run_exists(self, connection: sa.Connection, run_id: str) -> None:
+        if connection.execute(sa.select(_runs.c.id).where(_runs.c.id == rows.clean(run_id))).first() is None:
+            raise self._not_found(connection, run_id)
+
+    def results(self, run_id: str, indexes: Iterable[int]) -> dict[int, TaskRow]:
+        """Give the rows of these tasks, output included."""
+        left = iter(sorted(set(indexes)))
+        found = {}
+        with self._reading() as connection:
+            while chunk := list(islice(left, CHUNK)):
+                query = sa.select(*_TASK_WHOLE).where(_tasks.c.run_id == run_id, _tasks.c.index.in_(chunk))
+                for row in connection.execute(query):
+                    task = rows.task_of(row)
+                    found[task.index] = task
+        return found
+
+    def events(
+        self, run_id: str, after: int = 0, limit: int = 1000, task: str | None = None
+    ) -> list[JournalEvent]:
+        """Give the journal from the event after seq `after`."""
+        columns = [_events.c[name] for name in JournalEvent._fields]
+        query = sa.select(*columns).where(_events.c.run_id == rows.clean(run_id), _events.c.seq > after)
+        if task is not None:
+            query = query.where(_events.c.task == rows.clean(task))
+        with self._reading() as connection:
+            found = connection.execute(query.order_by(_events.c.seq).limit(limit))
+            return [rows.event_of(row) for row in found]
+
+    def inputs(self, run_id: str, after: int = 0, limit: int = 1000) -> list[InputRow]:
+        """Give the scheduler's inputs from the row after seq `after`."""
+        query = sa.select(_inputs.c.seq, _inputs.c.data).where(
+            _inputs.c.run_id == rows.clean(run_id), _inputs.c.seq > after
+        )
+        with self._reading() as connection:
+            found = connection.execute(query.order_by(_inputs.c.seq).limit(limit))
+            return [rows.input_of(row) for row in found]
+
+    def pending_commands(self, run_id: str) -> list[CommandRow]:
+        """Give the commands nobody has taken yet, in the order they were recorded."""
+        query = sa.select(*_COMMAND).where(
+            _commands.c.run_id == rows.clean(run_id), _commands.c.done_at.is_(None)
+        )
+        with self._reading() as connection:
+            return [rows.command_of(row) for row in connection.execute(query.order_by(_commands.c.id))]
+
+    def command(self, command_id: int) -> CommandRow:
+        """Give one command, to see what became of it."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(*_COMMAND).where(_commands.c.id == command_id)).first()
+        if row is None:
+            raise UserError(f"no command {command_id} in {self.url}; its run may have been deleted")
+        return rows.command_of(row)
+
+    def changed(self) -> bool:
+        """Say whether another connection wrote since the last call."""
+        self._check_open()
+        return self._database.changed()
+
+    def close(self) -> None:
+        """Close all connections; the store can't be used afterwards."""
+        self._closed = True
+        self._database.close()
+
+    # --- transactions -----------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"the store {self.url} was closed")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise StoreError(self._database.explain(error.orig or error)) from error
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise StoreError(self._database.explain(error)) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """Give a connection that sees the store as it is at its first query."""
+        self._check_open()
+        with self._explained(), self._database.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that will be committed, or undone if anything is raised."""
+        self._check_open()
+        with self._explained(), self._database.writer.begin() as connection:
+            yield connection
+
+
+def _expect(count: int, result: _Result, what: str) -> None:
+    if result.rowcount != count:
+        raise BugError(
+            f"a commit was to change {count} {what}, but {result.rowcount} of them were there to change"
+        )
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _short(text: str, width: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
