@@ -9,8 +9,8 @@ from allready.agents.command import CommandAgent
 from allready.agents.definitions import AgentDefinition
 from allready.agents.function import FunctionAgent
 from allready.errors import UserError
+from allready.plan.imports import import_object
 from allready.plan.plan import Command
-from allready.plan.recipe import import_object
 
 
 class PromptFunctionAgent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,8 +19,12 @@ class Inbox(Generic[T]):
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        self._alarm: asyncio.Future[None] | None = None
+        self._alarm: asyncio.Future[bool] | None = None
         self._woken = False
+        self._due: float | None = None
+        """When the present wait is over, on the event loop's clock; None: it has no limit."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Outlives a wait: most waits end early, and have a later limit than the one before."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -29,38 +34,59 @@ class Inbox(Generic[T]):
         self._items.append(item)
         alarm = self._alarm
         if alarm is not None and not alarm.done():
-            alarm.set_result(None)
+            alarm.set_result(True)
 
     def wake(self) -> None:
         """End the present wait (or the next one, if nobody waits) without an item."""
         self._woken = True
         alarm = self._alarm
         if alarm is not None and not alarm.done():
-            alarm.set_result(None)
+            alarm.set_result(True)
 
-    def take_all(self) -> list[T]:
-        """Take everything that is there, in order."""
-        items = list(self._items)
-        self._items.clear()
-        return items
+    def take_all(self) -> Iterator[T]:
+        """Take everything that is there, in order; each item is taken when it is asked for."""
+        items = self._items
+        while items:
+            yield items.popleft()
 
-    async def wait(self, timeout: float | None) -> None:
-        """Return at the first of: an item is there, `wake()`, `timeout` seconds (None: no limit)."""
-        if not self._items and not self._woken:
-            loop = asyncio.get_running_loop()
-            self._alarm = alarm = loop.create_future()
-            timer = None
-            if timeout is not None:
-                timer = loop.call_later(timeout, _ring, alarm)
-            try:
-                await alarm
-            finally:
-                self._alarm = None
-                if timer is not None:
-                    timer.cancel()
-        self._woken = False
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait until an item is there, for `wake()`, or for `timeout` seconds (None: no limit).
 
+        Gives False if only the time has passed.
+        """
+        if self._items or self._woken:
+            self._woken = False
+            return True
+        loop = asyncio.get_running_loop()
+        self._alarm = alarm = loop.create_future()
+        if timeout is None:
+            self._due = None
+        else:
+            self._due = due = loop.time() + timeout
+            if self._timer is None or self._timer.when() > due:
+                self._set_timer(due)
+        try:
+            return await alarm
+        finally:
+            self._alarm = None
+            self._woken = False
 
-def _ring(alarm: asyncio.Future[None]) -> None:
-    if not alarm.done():
-        alarm.set_result(None)
+    def close(self) -> None:
+        """Let go of the timer. The items stay."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self, due: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_at(due, self._ring, due)
+
+    def _ring(self, rung: float) -> None:
+        self._timer = None
+        alarm, due = self._alarm, self._due
+        if alarm is None or alarm.done() or due is None:
+            return
+        if due > rung:
+            self._set_timer(due)
+        else:
+            alarm.set_result(False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +13,8 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import run_memory, spec_to_json, task_memory
 from allready.core.states import RUN_ENDED
 from allready.engine.results import attempt_folder, result_columns
-from allready.errors import LeaseLost
+from allready.errors import LeaseLost, StoreError
 from allready.store.contract import Batch, JournalEvent, Lease, Store, TaskRow
-from allready.store.lease import LeaseKeeper
 
 T = TypeVar("T")
 Observer = Callable[[Sequence[JournalEvent]], None]
@@ -58,19 +56,20 @@ class StoreJournal:
         self,
         store: Store,
         lease: Lease,
-        keeper: LeaseKeeper,
+        holds: Callable[[], bool],
         scheduler: DagScheduler,
         folder: Path,
         observers: Sequence[Observer],
     ) -> None:
         self.store = store
         self._lease = lease
-        self._keeper = keeper
+        self._holds = holds
+        """Whether the lease is still ours, by the monotonic clock."""
         self._scheduler = scheduler
         self._folder = folder
         self._observers = observers
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="allready-store")
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, Completed | Failed] = {}
         """Attempt → how it ended, until its end is committed."""
         self._commands: list[tuple[int, str | None]] = []
         self._inputs: list[Any] = []
@@ -90,18 +89,31 @@ class StoreJournal:
 
     async def commit(self) -> None:
         """Make everything durable that happened since the last call, then tell the observers."""
+        batch = self._take()
+        if batch is not None:
+            self._tell(batch, await self.in_writer(self._write, batch))
+
+    def commit_now(self) -> None:
+        """Do the same where there is no event loop."""
+        batch = self._take()
+        if batch is not None:
+            self._tell(batch, self._write(batch))
+
+    def _take(self) -> Batch | None:
+        """Give what has to be written; None if there is nothing."""
         changes = self._scheduler.changes or []
         if self._scheduler.inputs:
             self._take_inputs(self._scheduler.inputs, keep=bool(changes))
             self._scheduler.inputs = []
         if not changes and not self._commands and not self._inputs:
-            return
+            return None
         self._scheduler.changes = []
         commands, self._commands = self._commands, []
         inputs, self._inputs = self._inputs, []
-        batch = self._make_batch(changes, inputs, commands)
-        last = await self.in_writer(self._write, batch, changes)
-        events = number(changes, last - len(changes) + 1)
+        return self._make_batch(changes, inputs, commands)
+
+    def _tell(self, batch: Batch, last: int) -> None:
+        events = number(batch.changes, last - len(batch.changes) + 1)
         for observer in self._observers:
             observer(events)
 
@@ -151,18 +163,21 @@ class StoreJournal:
         new_rows = [TaskRow(node.index, node.id, spec_to_json(node.spec)) for node in new]
         return Batch(changes, inputs or None, new_rows, rows, (), run, commands)
 
-    def _write(self, batch: Batch, changes: Sequence[Change]) -> int:
-        """Write a batch; in the writer thread, because results may have to be synced to files first."""
-        batch.results = self._results(changes)
+    def _write(self, batch: Batch) -> int:
+        """Write a batch and give the seq of its last event; results may have to be synced to files first."""
+        try:
+            batch.results = self._results(batch.changes)
+        except OSError as error:
+            raise StoreError(f"results can't be written to {self._folder}: {error}") from error
         return self.store.commit(self._lease.run_id, self._lease.epoch, batch)
 
     def _results(self, changes: Sequence[Change]) -> list[dict[str, Any]]:
         results = []
         for change in changes:
-            if change.type not in {"task.completed", "task.failed"} or change.attempt is None:
+            if change.attempt is None or change.type == "task.started":
                 continue
             outcome = self._outcomes.pop(change.attempt, None)
-            if isinstance(outcome, Completed | Failed):
+            if outcome is not None and change.type in {"task.completed", "task.failed"}:
                 node = self._scheduler.graph[change.task or ""]
                 folder = attempt_folder(self._folder, node.id, node.attempts)
                 results.append(result_columns(node.index, outcome.value, self._folder, folder))
@@ -174,7 +189,7 @@ class StoreJournal:
 
     def check_lease(self) -> None:
         """Raise `LeaseLost` unless the lease still holds, by the monotonic clock."""
-        if not self._keeper.valid():
+        if not self._holds():
             raise LeaseLost(f"the lease on run {self._lease.run_id} ran out: another process may own it now")
 
     def close(self) -> None:
@@ -185,14 +200,3 @@ class StoreJournal:
 def number(changes: Sequence[Change], first: int) -> list[JournalEvent]:
     """Give changes their place in the journal."""
     return [JournalEvent(seq, *change) for seq, change in enumerate(changes, first)]
-
-
-class MonotonicClock:
-    """Seconds since 1970 that never jump while this process lives, whatever happens to the system's clock."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        """Give the time now."""
-        return time.monotonic() + self._offset

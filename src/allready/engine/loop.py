@@ -8,15 +8,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
 
 from allready.core.actions import Cancel, Done, RunInline, Spawn
-from allready.core.events import Outcome, TaskEvent
+from allready.core.events import Completed, Failed, Outcome, TaskEvent
 from allready.core.scheduler import DagScheduler
-from allready.core.states import RunState
+from allready.core.states import RUN_ENDED, RunState
 from allready.engine.inbox import Inbox
-from allready.errors import CommandRefused, ConcurrencyLimit
+from allready.errors import BugError, CommandRefused, ConcurrencyLimit, LeaseLost
 from allready.pool.manager import SpawnRequest, SubAgent, SubAgentManager
 
 INLINE_SLOTS = 8
 """Tasks that may run beside the loop at once, outside the pool."""
+IDLE_ROUNDS = 100
+"""Rounds in a row that did nothing, though the scheduler asked for them at once: more than that is a bug."""
+IDLE_PAUSE = 0.25
+"""Seconds between the rounds then: a bug must not take a whole processor, nor stop a run that can go on."""
+SHORTEST_WAIT = 1e-6
+"""Seconds; a timer may ring a little early by the scheduler's clock, and is set again for at least this."""
 
 
 class Command(NamedTuple):
@@ -25,7 +31,7 @@ class Command(NamedTuple):
     kind: str
     task: str | None = None
     answer: Callable[[str | None], None] | None = None
-    """Called with None when it was carried out, or with why it was refused."""
+    """Called once: with None when it was carried out, or with why it was refused."""
 
 
 class Journal(Protocol):
@@ -34,7 +40,8 @@ class Journal(Protocol):
     async def commit(self) -> None:
         """Make all that the scheduler did since the last commit durable. Nothing has had an effect before.
 
-        Raises `LeaseLost` if the run belongs to another process now.
+        Called once in each round, and never canceled half-way. Raises `LeaseLost` if the run belongs to
+        another process now.
         """
         ...
 
@@ -49,6 +56,10 @@ class SchedulerLoop:
     Each round hands what came in to the scheduler, ticks, asks the pool for a place for every offer, makes it
     all durable (if there is a journal), and only then launches and cancels. Then it waits: for an event, a
     freed place, a deadline, the end of the backoff, or a command. It never polls.
+
+    `work` is called for each attempt; `clock` gives seconds; `on_outcome` is told task, handle and outcome of
+    each attempt, before the scheduler is; `redact` is applied to the texts of outcomes before anybody sees
+    them. An error of either comes out of `run()`.
     """
 
     def __init__(
@@ -62,6 +73,7 @@ class SchedulerLoop:
         clock: Callable[[], float] = time.time,
         journal: Journal | None = None,
         on_outcome: Callable[[str, str, Outcome], None] | None = None,
+        redact: Callable[[str], str] | None = None,
         wait_for_person: bool = False,
     ) -> None:
         self.scheduler = scheduler
@@ -74,14 +86,23 @@ class SchedulerLoop:
         self._clock = clock
         self._journal = journal
         self._on_outcome = on_outcome
+        self._redact = redact
         self._inbox: Inbox[TaskEvent | Command] = Inbox()
         self._where: dict[str, SubAgentManager] = {}
         """Inline attempts → their pool; the others are in `pool`."""
         self._interrupts = 0
+        self._idle_rounds = 0
+        self._over: str | None = None
+        """Why commands are refused from now on; None while the run is driven, or will be."""
+        self._failure: Exception | None = None
+        """What went wrong outside a round."""
 
     def steer(self, command: Command) -> None:
-        """Hand a person's wish to the run. Only from the event loop's own thread."""
-        self._inbox.put(command)
+        """Hand a person's wish to the run; it is always answered. Only from the event loop's own thread."""
+        if self._over is None:
+            self._inbox.put(command)
+        elif command.answer is not None:
+            command.answer(self._over)
 
     def wake(self) -> None:
         """Make the loop tick, because the graph has grown or was closed."""
@@ -96,40 +117,110 @@ class SchedulerLoop:
             self._kill()
 
     async def run(self) -> RunState:
-        """Drive the run until it ends, or until only a person can go on."""
+        """Drive the run until it ends, or until only a person can go on.
+
+        Canceling this is an `interrupt()`: the commit under way is finished, what runs is stopped, the run is
+        paused so that it can be resumed, and that is committed; then the cancellation goes on. A second one
+        kills at once. Raises what the journal raises (`StoreError`, `LeaseLost`), and `BugError`; then too
+        nothing is left running.
+        """
+        # the driver has an asyncio task of its own so that no cancellation reaches it half-way
+        driver = asyncio.create_task(self._drive())
         canceled: asyncio.CancelledError | None = None
-        try:
-            while True:
-                done = await self._round()
-                if done is not None and not (self._stays(done)):
-                    break
-                try:
-                    await self._wait()
-                except asyncio.CancelledError as error:
-                    canceled = error
-                    self.interrupt()
-        finally:
-            self.pool.leave(self.run_id)
-            await self._stop_all()
+        while not driver.done():
+            try:
+                await asyncio.wait([driver])
+            except asyncio.CancelledError as error:
+                canceled = canceled or error
+                self.interrupt()
+        status = driver.result()
         if canceled is not None:
             raise canceled
-        return self.scheduler.status
+        return status
 
-    def _stays(self, done: Done) -> bool:
-        paused = done.status is RunState.PAUSED and self.scheduler.pause_reason != "interrupt"
+    async def _drive(self) -> RunState:
+        self._over = None
+        refusal = "the run was stopped"
+        try:
+            await self._rounds()
+            refusal = self._refusal()
+            return self.scheduler.status
+        except BaseException as error:
+            refusal = f"the run stopped because of an error: {error or type(error).__name__}"
+            if isinstance(error, LeaseLost):
+                self._kill()  # whoever owns the run now may be doing the same tasks already
+            raise
+        finally:
+            self._over = refusal
+            self._inbox.close()
+            for item in self._inbox.take_all():
+                if isinstance(item, Command) and item.answer is not None:
+                    item.answer(refusal)
+            await self._stop_all()
+            self.pool.leave(self.run_id)
+            self.inline_pool.leave(self.run_id)
+            self._interrupts = 0
+
+    async def _rounds(self) -> None:
+        """Make rounds until there is nothing more to do, and nobody has said anything since."""
+        ended: Done | None = None
+        while True:
+            ended = await self._round() or ended
+            if ended is not None and self.scheduler.status is not ended.status:
+                ended = None  # a command that came with the last round led on
+            if ended is None or self._stays():
+                await self._wait()
+            elif not self._inbox:
+                return
+
+    def _stays(self) -> bool:
+        paused = self.scheduler.status is RunState.PAUSED and self.scheduler.pause_reason != "interrupt"
         return paused and self.wait_for_person
 
+    def _refusal(self) -> str:
+        status = self.scheduler.status
+        if status in RUN_ENDED:
+            return f"the run has ended ({status})"
+        return f"the run is {status} and not driven by this process any more; resume it first"
+
     async def _round(self) -> Done | None:
-        scheduler = self.scheduler
-        for item in self._inbox.take_all():
-            if isinstance(item, TaskEvent):
-                scheduler.handle(item)
-            else:
-                self._carry_out(item)
-        now = self._clock()
-        any_spawn_success = any_concurrency_failure = False
+        self._idle_rounds += 1
+        self._take_in()
         launches: list[tuple[SubAgentManager, str]] = []
         cancels: list[Cancel] = []
+        try:
+            done = self._tick(launches, cancels)
+            if self._journal is not None:
+                await self._journal.commit()
+                if launches:
+                    self._journal.check_lease()
+        except BaseException:
+            for pool, handle in launches:
+                pool.release(handle)
+            raise
+        for pool, handle in launches:
+            pool.launch(handle)
+        for cancel in cancels:
+            self._where.get(cancel.handle, self.pool).cancel(cancel.handle, cancel.reason)
+        return done
+
+    def _take_in(self) -> None:
+        """Hand to the scheduler what came in."""
+        handle = self.scheduler.handle
+        for item in self._inbox.take_all():
+            self._idle_rounds = 0
+            if isinstance(item, TaskEvent):
+                handle(item)
+            else:
+                self._carry_out(item)
+        if self._failure is not None:
+            raise self._failure
+
+    def _tick(self, launches: list[tuple[SubAgentManager, str]], cancels: list[Cancel]) -> Done | None:
+        """Play one batch: ask the pools for what is offered, gather the rest."""
+        scheduler = self.scheduler
+        now = self._clock()
+        any_spawn_success = any_concurrency_failure = False
         done: Done | None = None
         for action in scheduler.tick(now):
             if isinstance(action, Spawn | RunInline):
@@ -140,32 +231,33 @@ class SchedulerLoop:
                     any_concurrency_failure = True
                     scheduler.record_spawn_failure(action.task, limit, now)
                     pool.wake_when_free(self.run_id, self._inbox.wake)
+                except BugError:
+                    raise
                 except Exception as error:
+                    self._idle_rounds = 0
                     scheduler.record_spawn_failure(action.task, error, now)
                 else:
                     any_spawn_success = True
-                    scheduler.record_spawn(action.task, handle, now)
                     launches.append((pool, handle))
+                    scheduler.record_spawn(action.task, handle, now)
                     if pool is self.inline_pool:
                         self._where[handle] = pool
             elif isinstance(action, Cancel):
                 cancels.append(action)
             else:
                 done = action
-        if any_spawn_success or any_concurrency_failure:
-            scheduler.record_batch_backoff(any_spawn_success, any_concurrency_failure)
+        # after each batch, also an empty one: it is what ends a backoff that nobody waits for any more
+        scheduler.record_batch_backoff(any_spawn_success, any_concurrency_failure)
         self.pool.turn_over(self.run_id)
-        await self._make_durable(launches)
-        for pool, handle in launches:
-            pool.launch(handle)
-        for cancel in cancels:
-            self._where.get(cancel.handle, self.pool).cancel(cancel.handle, cancel.reason)
+        self.inline_pool.turn_over(self.run_id)
+        if launches or cancels or any_concurrency_failure:
+            self._idle_rounds = 0
         return done
 
     def _request(self, action: Spawn | RunInline) -> SpawnRequest:
-        spec = self.scheduler.graph[action.task].spec
         if isinstance(action, RunInline):
             return SpawnRequest(self.run_id, action.task, self._work, self._ended, number=action.number)
+        spec = self.scheduler.graph[action.task].spec
         return SpawnRequest(
             self.run_id,
             action.task,
@@ -177,23 +269,18 @@ class SchedulerLoop:
             action.number,
         )
 
-    async def _make_durable(self, launches: list[tuple[SubAgentManager, str]]) -> None:
-        if self._journal is None:
-            return
-        try:
-            await self._journal.commit()
-            if launches:
-                self._journal.check_lease()
-        except BaseException:
-            for pool, handle in launches:
-                pool.release(handle)
-            launches.clear()
-            raise
-
     def _ended(self, task: str, handle: str, outcome: Outcome) -> None:
-        self._where.pop(handle, None)
-        if self._on_outcome is not None:
-            self._on_outcome(task, handle, outcome)
+        if self._where:
+            self._where.pop(handle, None)
+        try:
+            if self._redact is not None:
+                outcome = _redacted(outcome, self._redact)
+            if self._on_outcome is not None:
+                self._on_outcome(task, handle, outcome)
+        except Exception as error:
+            self._failure = self._failure or error
+            self._inbox.wake()
+            return
         self._inbox.put(TaskEvent(task, handle, outcome, self._clock()))
 
     def _carry_out(self, command: Command) -> None:
@@ -202,19 +289,35 @@ class SchedulerLoop:
             self.scheduler.command(command.kind, command.task, self._clock())
         except CommandRefused as error:
             refused = str(error)
-        if command.answer is not None:
-            command.answer(refused)
+        except BaseException as error:
+            refused = f"the run stopped because of an error: {error}"
+            raise
+        finally:
+            if command.answer is not None:
+                command.answer(refused)
 
     async def _wait(self) -> None:
+        """Wait for something to do; never longer than until the scheduler has something to do by itself."""
         at = self.scheduler.next_wakeup()
         if at is None:
             await self._inbox.wait(None)
             return
-        timeout = at - self._clock()
-        if timeout > 0:
-            await self._inbox.wait(timeout)
-        else:
+        delay = at - self._clock()
+        if delay <= 0:
+            await self._go_on_at_once()
+        while delay > 0 and not await self._inbox.wait(max(delay, SHORTEST_WAIT)):
+            delay = at - self._clock()
+
+    async def _go_on_at_once(self) -> None:
+        if self._idle_rounds <= IDLE_ROUNDS:
             await asyncio.sleep(0)
+        elif self.scheduler.validate:
+            raise BugError(
+                f"this is a bug in allready, please report it: {self._idle_rounds} rounds in a row did "
+                f"nothing, and the scheduler asks for the next one at once (run {self.run_id})"
+            )
+        else:
+            await self._inbox.wait(IDLE_PAUSE)
 
     def _kill(self) -> None:
         self.pool.kill_all(self.run_id)
@@ -222,6 +325,14 @@ class SchedulerLoop:
 
     async def _stop_all(self) -> None:
         await asyncio.gather(self.pool.stop(self.run_id), self.inline_pool.stop(self.run_id))
+
+
+def _redacted(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:
+    if isinstance(outcome, Completed):
+        return outcome
+    if isinstance(outcome, Failed):
+        return outcome._replace(error=redact(outcome.error))
+    return outcome._replace(reason=redact(outcome.reason))
 
 
 async def run_scheduler_loop(

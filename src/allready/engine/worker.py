@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from allready.agents.context import completed_dependencies
 from allready.agents.function import FunctionAgent
 from allready.agents.isolated import IsolatedAgent
 from allready.agents.kinds import make_agent
+from allready.agents.secrets import Redactor
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
 from allready.engine.compile import Compiled, needed_results
@@ -22,10 +24,17 @@ from allready.plan.plan import Command, Function, Prompt, Task
 from allready.plan.template import render
 from allready.pool.manager import SubAgent
 
-current_sub_agent: contextvars.ContextVar[SubAgent | None] = contextvars.ContextVar(
+_current: contextvars.ContextVar[tuple[SubAgent, asyncio.AbstractEventLoop] | None] = contextvars.ContextVar(
     "allready_sub_agent", default=None
 )
-"""The attempt whose work is running: a run that is started in it shares its pool."""
+
+
+def current_sub_agent() -> SubAgent | None:
+    """Give the attempt whose work is running in this event loop: a run that it starts shares its pool."""
+    current = _current.get()
+    if current is None or current[1] is not asyncio.get_running_loop():  # a thread of it, with its own loop
+        return None
+    return current[0]
 
 
 class Worker:
@@ -40,6 +49,7 @@ class Worker:
         run_id: str,
         folder: Callable[[], Path],
         durable: bool,
+        redactor: Redactor,
         on_output: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self._compiled = compiled
@@ -49,13 +59,14 @@ class Worker:
         self._run_id = run_id
         self._folder = folder
         self._durable = durable
+        self._redactor = redactor
         self._on_output = on_output
         self._agents: dict[str, Agent] = {}
         self._needs: dict[str, set[str]] = {}
 
     async def __call__(self, sub_agent: SubAgent) -> Any:
         """Do one attempt; gives a `TaskResult`, or for a function in a run without a store its value."""
-        current_sub_agent.set(sub_agent)
+        _current.set((sub_agent, asyncio.get_running_loop()))
         task = self._plan.tasks[sub_agent.request.task]
         if isinstance(task.body, Function):
             return await self._call(task, task.body, sub_agent)
@@ -75,18 +86,15 @@ class Worker:
             value = await kind(body.call, kwargs, body.args).call(attempt)
         if not self._durable:
             return value
-        result = durable_result(value, self._attempt_folder(task, sub_agent))
-        self._results.put(task.id, value, len(result.output))
-        return result
+        return durable_result(value, self._attempt_folder(task, sub_agent), self._redactor)
 
     async def _values(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Give the results of completed dependencies; None stands for one that did not complete."""
         graph = self._graph
-        completed = [name for name in names if graph[name].state is COMPLETED]
-        await self._results.fetch(completed)
+        found = await self._results.get([name for name in names if graph[name].state is COMPLETED])
         values: dict[str, Any] = dict.fromkeys(names)
-        for name in completed:
-            values[name] = value_of(self._results[name], self._plan.tasks.get(name))
+        for name, result in found.items():
+            values[name] = value_of(result, self._plan.tasks[name])
         return values
 
     # --- commands and prompts -------------------------------------------------------------------------
@@ -120,23 +128,21 @@ class Worker:
             definition = self._compiled.definitions.get(self._graph[task.id].agent or "")
             needs = self._needs[task.id] = needed_results(self._plan, task, definition)
         nodes = sorted((self._graph[name] for name in needs), key=lambda node: node.index)
-        await self._results.fetch([node.id for node in nodes if node.state is COMPLETED])
-        found = {}
-        for node in nodes:
-            done = node.state is COMPLETED
-            found[node.id] = Dependency(
+        results = await self._results.get([node.id for node in nodes if node.state is COMPLETED])
+        return {
+            node.id: Dependency(
                 id=node.id,
                 status=node.state.value,
                 title=self._plan.tasks[node.id].title,
-                result=self._result(node) if done else None,
+                result=self._as_result(node, results[node.id]) if node.id in results else None,
                 error=node.error,
                 direct=node.id in task.depends_on,
             )
-        return found
+            for node in nodes
+        }
 
-    def _result(self, node: TaskNode) -> TaskResult:
-        folder = attempt_folder(self._folder(), node.id, node.attempts)
-        return as_result(self._results[node.id], folder)
+    def _as_result(self, node: TaskNode, value: Any) -> TaskResult:
+        return as_result(value, attempt_folder(self._folder(), node.id, node.attempts), self._redactor)
 
     def _attempt(self, task: Task, sub_agent: SubAgent) -> Attempt:
         on_output = self._on_output
@@ -162,6 +168,7 @@ class Worker:
             grace=sub_agent.grace,
             on_output=told,
             hold_place=sub_agent.hold_place,
+            run_folder=self._folder(),
         )
 
     def _attempt_folder(self, task: Task, sub_agent: SubAgent) -> Path:

@@ -1,0 +1,122 @@
+"""A plan made in Python, written down so that another process can make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from allready.agents.values import jsonable
+from allready.core.states import FailureStrategy, RunIf
+from allready.errors import PermanentError, PlanError, Problem
+from allready.plan.imports import import_object
+from allready.plan.plan import Body, Command, Function, Limits, Plan, Prompt, Task
+
+TASK_FIELDS = (
+    "id",
+    "title",
+    "depends_on",
+    "run_if",
+    "failure_strategy",
+    "max_retries",
+    "timeout",
+    "priority",
+    "estimate",
+    "resources",
+    "approval",
+    "idempotent",
+    "inline",
+)
+
+
+def is_recipe(stored: Mapping[str, Any]) -> bool:
+    """Say whether a stored plan is a recipe, not the document of a plan file."""
+    return stored.get("python") is True
+
+
+def write_recipe(plan: Plan) -> dict[str, Any]:
+    """Give a linked plan as JSON values. Raises `PlanError` for arguments that JSON can't carry."""
+    problems: list[Problem] = []
+    tasks = []
+    for task in plan.tasks.values():
+        entry = {name: getattr(task, name) for name in TASK_FIELDS}
+        entry["depends_on"] = list(task.depends_on)
+        entry["resources"] = dict(task.resources)
+        try:
+            entry["body"] = _write_body(task.body)
+        except PermanentError as error:
+            problems.append(Problem(f"task {task.id!r}: in its arguments, {error}", plan.source))
+        tasks.append(entry)
+    if problems:
+        raise PlanError(problems)
+    return {
+        "python": True,
+        "goal": plan.goal,
+        "max_parallel": plan.max_parallel,
+        "vars": jsonable(plan.vars),
+        "agents": plan.agents,
+        "limits": asdict(plan.limits),
+        "resources": plan.resources,
+        "timeout": plan.timeout,
+        "tasks": tasks,
+    }
+
+
+def _write_body(body: Body) -> dict[str, Any]:
+    if isinstance(body, Function):
+        return {
+            "function": body.reference,
+            "args": jsonable(list(body.args)),
+            "kwargs": jsonable(dict(body.kwargs)),
+            "inputs": list(body.inputs),
+            "isolate": body.isolate,
+        }
+    kind = "command" if isinstance(body, Command) else "prompt"
+    return {kind: jsonable(asdict(body))}
+
+
+def read_recipe(recipe: Mapping[str, Any], base_dir: Path, source: str | None = None) -> Plan:
+    """Make the plan again. Raises `PlanError` that names every function that can't be imported."""
+    plan = Plan(
+        recipe["goal"],
+        max_parallel=recipe["max_parallel"],
+        vars=dict(recipe["vars"]),
+        agents=dict(recipe["agents"]),
+        limits=Limits(**recipe["limits"]),
+        resources=dict(recipe["resources"]),
+        timeout=recipe["timeout"],
+        base_dir=base_dir,
+        source=source,
+    )
+    problems: list[Problem] = []
+    for entry in recipe["tasks"]:
+        fields = {name: entry[name] for name in TASK_FIELDS}
+        fields["run_if"] = RunIf(fields["run_if"])
+        fields["failure_strategy"] = FailureStrategy(fields["failure_strategy"])
+        fields["depends_on"] = tuple(fields["depends_on"])
+        try:
+            body = _read_body(entry["body"])
+        except (ImportError, AttributeError, ValueError) as error:
+            text = (
+                f"task {entry['id']!r}: function {entry['body']['function']} can't be imported ({error}); "
+                "go on from the program that made the plan: run(plan, store=…, resume=RUN)"
+            )
+            problems.append(Problem(text, source))
+        else:
+            plan.tasks[entry["id"]] = Task(body=body, **fields)
+    if problems:
+        raise PlanError(problems)
+    return plan
+
+
+def _read_body(body: Mapping[str, Any]) -> Body:
+    if "prompt" in body:
+        return Prompt(**body["prompt"])
+    if "command" in body:
+        fields = dict(body["command"])
+        fields["argv"] = tuple(fields["argv"])
+        fields["success_codes"] = tuple(fields["success_codes"])
+        return Command(**fields)
+    function = import_object(body["function"])
+    return Function(function, tuple(body["args"]), body["kwargs"], tuple(body["inputs"]), body["isolate"])

@@ -1,0 +1,109 @@
+"""`run` and `run_sync`: a plan from Python, in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from allready.agents.base import TaskResult
+from allready.agents.definitions import AgentDefinition, load_agents
+from allready.engine.outcome import RunResult
+from allready.engine.results import read_results
+from allready.engine.session import Session
+from allready.engine.start import new_session, resume_session
+from allready.engine.worker import current_sub_agent
+from allready.plan.load import load_plan_file
+from allready.plan.plan import Plan
+from allready.pool.manager import SubAgentManager
+from allready.store.contract import JournalEvent, Store
+
+
+async def run(
+    plan: Plan | str | Path,
+    *,
+    store: Store | str | Path | None = None,
+    resume: str | None = None,
+    max_parallel: int | None = None,
+    pool: SubAgentManager | None = None,
+    agents: Mapping[str, AgentDefinition] | None = None,
+    variables: Mapping[str, str] | None = None,
+    on_event: Callable[[JournalEvent], None] | None = None,
+    seed: int | None = None,
+) -> RunResult:
+    """Run a plan to its end, or until only a person can go on, and give its result.
+
+    `plan` is a `Plan` or the path of a plan file, whose variables `variables` fills. Without a `store` the
+    run lives in memory; a store's URL or path (`sqlite:///runs.db`) makes it durable, and `resume` goes on
+    with the run of that id, which must be of the same plan. `max_parallel` is the number of places in the
+    pool (None: the plan's, else 5); runs that are to share a pool are given one. A run that is started by a
+    task of another run shares that one's pool, and the task gives its place back meanwhile. `agents` None:
+    those in the agents' folders. `on_event` is told everything that happens, after it has become durable.
+    `seed` makes the jitter of retries repeatable.
+
+    Raises `PlanError` for a plan that can't run (then nothing has run), `RunNotFound` and `RunOwned` for a
+    run that can't be resumed, `StoreError`, and `LeaseLost` if another process took the run over. That a task
+    fails is no exception but in the result. Cancellation pauses a durable run, so that it can be resumed.
+    """
+    if not isinstance(plan, Plan):
+        plan = load_plan_file(plan, variables=variables)
+    if agents is None:
+        agents = load_agents(plan.base_dir).agents
+    parent = current_sub_agent()
+    if pool is None and max_parallel is None and parent is not None:
+        pool = parent.pool
+    if store is None:
+        session = new_session(plan, agents=agents, pool=pool, max_parallel=max_parallel, seed=seed)
+        return await _drive(session, on_event)
+    opened = _open(store)
+    try:
+        if resume is None:
+            session = new_session(
+                plan, agents=agents, store=opened, pool=pool, max_parallel=max_parallel, seed=seed
+            )
+        else:
+            run_id = opened.find_run(resume)
+            session = resume_session(opened, run_id, plan=plan, pool=pool, max_parallel=max_parallel)
+        await _drive(session, on_event)
+    finally:
+        if opened is not store:
+            opened.close()
+    return session.result(partial(_read, store, session))
+
+
+async def _drive(session: Session, on_event: Callable[[JournalEvent], None] | None) -> RunResult:
+    if on_event is not None:
+        tell = on_event
+
+        def observer(events: Collection[JournalEvent]) -> None:
+            for event in events:
+                tell(event)
+
+        session.observe(observer)
+    return await session.drive()
+
+
+def _open(store: Store | str | Path) -> Store:
+    if not isinstance(store, str | Path):
+        return store
+    from allready.store.open import open_store
+
+    return open_store(store)
+
+
+def _read(store: Store | str | Path, session: Session, tasks: Collection[str]) -> dict[str, TaskResult]:
+    """Read results of a run that has ended, from a store that may have to be opened for it."""
+    opened = _open(store)
+    try:
+        graph = session.scheduler.graph
+        return read_results(opened, session.id, session.folder, [graph[task].index for task in tasks])
+    finally:
+        if opened is not store:
+            opened.close()
+
+
+def run_sync(plan: Plan | str | Path, **options: Any) -> RunResult:
+    """Do what `run` does, in a program without an event loop; Ctrl-C pauses a durable run."""
+    return asyncio.run(run(plan, **options))

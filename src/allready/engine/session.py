@@ -1,0 +1,267 @@
+"""`Session`: one run in this process, until it ends or waits for a person."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from allready.agents.base import TaskResult
+from allready.agents.secrets import Redactor, secret_values
+from allready.core.events import Change, Completed, Outcome
+from allready.core.graph import TaskGraph
+from allready.core.scheduler import DagScheduler
+from allready.core.states import RunState
+from allready.engine.compile import Compiled
+from allready.engine.journal import MemoryJournal, Observer, StoreJournal
+from allready.engine.loop import Command, SchedulerLoop
+from allready.engine.outcome import Reader, RunResult
+from allready.engine.results import Results, read_results
+from allready.engine.worker import Worker, current_sub_agent
+from allready.errors import LeaseLost
+from allready.plan.plan import DEFAULT_SLOTS, Plan
+from allready.pool.manager import SubAgentManager
+from allready.store.contract import CommandRow, Lease, Store
+from allready.store.lease import LeaseKeeper
+
+
+class Session:
+    """One run that this process drives. `engine.start` makes sessions of new runs and of stored ones.
+
+    `observe()` before `drive()`. While it is driven, `steer()` and `interrupt()` reach it, from the event
+    loop's own thread.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        compiled: Compiled,
+        *,
+        pool: SubAgentManager | None = None,
+        max_parallel: int | None = None,
+        seed: int = 0,
+        store: Store | None = None,
+        lease: Lease | None = None,
+        folder: Path | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        plan = compiled.plan
+        self.id = run_id
+        self.plan: Plan = plan
+        self.compiled = compiled
+        self.store = store
+        self.clock = clock or MonotonicClock()
+        slots = max_parallel or plan.max_parallel or DEFAULT_SLOTS
+        self.pool = pool or SubAgentManager(slots)
+        _add_missing(self.pool.resources, plan.resources)
+        _add_missing(self.pool.agent_limits, compiled.agent_limits)
+        self.scheduler = DagScheduler(
+            TaskGraph(compiled.specs),
+            max_parallel=self.pool.max_concurrent,
+            seed=seed,
+            timeout=plan.timeout,
+            record=True,
+        )
+        self.on_output: Callable[[str, str, str], None] | None = None
+        """Told task, attempt and each piece of text that a command writes, secrets blanked."""
+        self._observers: list[Observer] = []
+        self._lease = lease
+        self._folder = folder
+        self._results = Results(self._load if store is not None else None)
+        self._loop: SchedulerLoop | None = None
+        self._journal: MemoryJournal | StoreJournal | None = None
+        self._lost: LeaseLost | None = None
+
+    def note(self, kind: str, data: dict[str, Any]) -> None:
+        """Add something about the run itself to its journal."""
+        assert self.scheduler.changes is not None
+        self.scheduler.changes.append(Change(self.clock(), kind, None, None, data))
+
+    def observe(self, observer: Observer) -> None:
+        """Have `observer` told the events of the run, in order, after they have become durable."""
+        self._observers.append(observer)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its files; made when it is first asked for."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="allready-"))
+        return self._folder
+
+    # --- driving --------------------------------------------------------------------------------------
+
+    async def drive(self, *, wait_for_person: bool = False) -> RunResult:
+        """Drive the run until it ends, or until only a person can go on; `wait_for_person` waits for that.
+
+        Raises `LeaseLost` if another process took the run over; this one's sub-agents have been stopped then.
+        Cancellation pauses the run, so that it can be resumed, before it goes on.
+        """
+        parent = current_sub_agent()
+        if parent is not None and parent.pool is self.pool:
+            async with parent.place_given_back():
+                return await self._drive(wait_for_person)
+        return await self._drive(wait_for_person)
+
+    async def _drive(self, wait_for_person: bool) -> RunResult:
+        redactor = Redactor(secret_values(os.environ))
+        worker = Worker(
+            self.compiled,
+            self.scheduler.graph,
+            self._results,
+            run_id=self.id,
+            folder=lambda: self.folder,
+            durable=self.store is not None,
+            redactor=redactor,
+            on_output=self.on_output,
+        )
+        keeper = self._make_keeper()
+        if keeper is None:
+            self._journal = MemoryJournal(self.scheduler, self._observers)
+        else:
+            assert self.store is not None
+            assert self._lease is not None
+            self._journal = StoreJournal(
+                self.store, self._lease, keeper.valid, self.scheduler, self.folder, self._observers
+            )
+        self._loop = SchedulerLoop(
+            self.scheduler,
+            self.pool,
+            worker,
+            run_id=self.id,
+            clock=self.clock,
+            journal=self._journal,
+            on_outcome=self._on_outcome,
+            wait_for_person=wait_for_person,
+            redact=redactor.text,
+        )
+        try:
+            if keeper is not None:
+                keeper.start()
+            await self._loop.run()
+        except BaseException as error:
+            if self._lost is not None and self._lost is not error:
+                raise self._lost from error
+            raise
+        finally:
+            await self._let_go(keeper)
+        return self.result()
+
+    def _make_keeper(self) -> LeaseKeeper | None:
+        if self.store is None or self._lease is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return LeaseKeeper(
+            self.store,
+            self._lease,
+            on_commands=lambda commands: _in_loop(loop, self._take_commands, commands),
+            on_lost=lambda error: _in_loop(loop, self._lose, error),
+        )
+
+    async def _let_go(self, keeper: LeaseKeeper | None) -> None:
+        if isinstance(self._journal, StoreJournal):
+            self._journal.close()
+        if keeper is None or self.store is None or self._lease is None:
+            return
+        keeper.stop()
+        if self._lost is None:
+            self.store.release(self.id, self._lease.epoch)
+
+    def _lose(self, error: LeaseLost) -> None:
+        """Stop at once, because another process may own the run by now."""
+        self._lost = error
+        if self._loop is not None:
+            self._loop.fail(error)
+
+    def _on_outcome(self, task: str, handle: str, outcome: Outcome) -> None:
+        if self.scheduler.graph[task].handle != handle:
+            return  # late: another attempt has taken its place
+        if isinstance(self._journal, StoreJournal):
+            self._journal.keep_outcome(handle, outcome)
+        if isinstance(outcome, Completed):
+            self._results.put(task, outcome.value)
+
+    async def _load(self, tasks: Collection[str]) -> Mapping[str, TaskResult]:
+        assert isinstance(self._journal, StoreJournal)
+        return await self._journal.in_writer(self._load_now, tasks)
+
+    def _load_now(self, tasks: Collection[str]) -> dict[str, TaskResult]:
+        assert self.store is not None
+        graph = self.scheduler.graph
+        return read_results(self.store, self.id, self.folder, [graph[task].index for task in tasks])
+
+    # --- steering -------------------------------------------------------------------------------------
+
+    def steer(
+        self, kind: str, task: str | None = None, answer: Callable[[str | None], None] | None = None
+    ) -> None:
+        """Hand a person's wish to the run; `answer` is told None when it was done, or why it was refused."""
+        assert self._loop is not None
+        self._loop.steer(Command(kind, task, answer))
+
+    def interrupt(self) -> None:
+        """Stop what runs and pause, so that the run can be resumed; a second call kills at once."""
+        if self._loop is not None:
+            self._loop.interrupt()
+
+    def _take_commands(self, commands: list[CommandRow]) -> None:
+        assert isinstance(self._journal, StoreJournal)
+        for command in commands:
+            self.steer(command.kind, command.task, partial(self._journal.command_done, command.id))
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> RunState:
+        """Where the run is."""
+        return self.scheduler.status
+
+    def result(self, read: Reader | None = None) -> RunResult:
+        """Give how the run stands. `read` gives what tasks gave, if it is not to be asked of the store."""
+        scheduler = self.scheduler
+        if self.store is None:
+            results = self._results
+            read = lambda tasks: {task: results[task] for task in tasks}  # noqa: E731
+        return RunResult(
+            self.id,
+            self.plan,
+            scheduler.graph,
+            scheduler.status,
+            read or self._load_now,
+            error=scheduler.error,
+            started_at=scheduler.started_at,
+            finished_at=scheduler.finished_at,
+            temporary=self._folder if self.store is None else None,
+        )
+
+
+def _add_missing(limits: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, amount in more.items():
+        limits.setdefault(name, amount)
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
+    """Have `call` called in the event loop, unless that has ended by now."""
+    try:
+        loop.call_soon_threadsafe(call, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+class MonotonicClock:
+    """Seconds since 1970 that never jump while this process lives, whatever happens to the system's clock.
+
+    Begins not before `at_least`: the newest time that an earlier process recorded.
+    """
+
+    def __init__(self, at_least: float = 0.0) -> None:
+        self._offset = max(time.time(), at_least) - time.monotonic()
+
+    def __call__(self) -> float:
+        """Give the time now."""
+        return time.monotonic() + self._offset

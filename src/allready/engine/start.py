@@ -1,0 +1,223 @@
+"""Beginning a run, in memory or in a store, and taking up one that was left."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from uuid_utils import uuid7
+
+from allready.agents.definitions import AgentDefinition
+from allready.agents.leftovers import end_leftovers
+from allready.core.graph import TaskSpec
+from allready.core.scheduler import DagScheduler
+from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_json
+from allready.core.states import RUN_ENDED, RunState
+from allready.engine.compile import Compiled, compile_plan
+from allready.engine.recipe import is_recipe, read_recipe, write_recipe
+from allready.engine.session import MonotonicClock, Session
+from allready.errors import PlanError, Problem, UserError
+from allready.plan.load import plan_from_document
+from allready.plan.plan import Plan
+from allready.pool.manager import SubAgentManager
+from allready.store.contract import RunRow, Store, TaskRow
+from allready.store.owners import this_process
+
+FOLDER = ".allready"
+"""Where a project's runs and agents are kept."""
+RUNS_FOLDER = "runs"
+"""Beside the store's file: one folder a run."""
+SEED_BITS = 32
+
+
+def new_session(
+    plan: Plan,
+    *,
+    agents: Mapping[str, AgentDefinition] | None = None,
+    store: Store | None = None,
+    pool: SubAgentManager | None = None,
+    max_parallel: int | None = None,
+    seed: int | None = None,
+    clock: Callable[[], float] | None = None,
+) -> Session:
+    """Make a new run of a plan; with a store it is recorded there, and belongs to this process.
+
+    `agents` are those found in files. `max_parallel` None: the plan's, else 5. Raises `PlanError` with
+    everything that would stop the run; then nothing was recorded.
+    """
+    compiled = compile_plan(plan, agents)
+    run_id = str(uuid7())
+    clock = clock or MonotonicClock()
+    seed = secrets.randbits(SEED_BITS) if seed is None else seed
+    lease = folder = None
+    if store is not None:
+        stored = write_recipe(plan) if plan.document is None else plan.document
+        folder = runs_folder(store) / run_id
+        folder.mkdir(parents=True)
+        row = RunRow(
+            id=run_id,
+            goal=plan.goal,
+            status=RunState.CREATED.value,
+            created_at=clock(),
+            seed=seed,
+            folder=str(folder),
+            plan=stored,
+            options=_options(compiled, max_parallel),
+            source=plan.source,
+        )
+        tasks = [
+            TaskRow(index, spec.id, spec_to_json(spec), plan.tasks[spec.id].title)
+            for index, spec in enumerate(compiled.specs)
+        ]
+        store.create_run(row, tasks)
+        lease = store.acquire(run_id, this_process())
+    session = Session(
+        run_id,
+        compiled,
+        pool=pool,
+        max_parallel=max_parallel,
+        seed=seed,
+        store=store,
+        lease=lease,
+        folder=folder,
+        clock=clock,
+    )
+    told = {"goal": plan.goal, "tasks": len(compiled.specs), "max_parallel": session.pool.max_concurrent}
+    session.note("run.created", told)
+    return session
+
+
+def _options(compiled: Compiled, max_parallel: int | None) -> dict[str, Any]:
+    """Give what a resumed run needs besides its plan."""
+    return {
+        "base_dir": str(compiled.plan.base_dir.absolute()),
+        "max_parallel": max_parallel,
+        "timeout": compiled.plan.timeout,
+        "first_tasks": len(compiled.specs),
+        "agents": {name: dict(agent.settings) for name, agent in compiled.definitions.items()},
+    }
+
+
+def runs_folder(store: Store) -> Path:
+    """Give where a store's runs keep their files."""
+    kind, _, place = store.url.partition(":///")
+    if kind.startswith("sqlite") and place:
+        return Path(place).absolute().parent / RUNS_FOLDER
+    return Path(FOLDER, RUNS_FOLDER).absolute()
+
+
+# --- taking up a run --------------------------------------------------------------------------------------
+
+
+def resume_session(
+    store: Store,
+    run_id: str,
+    *,
+    plan: Plan | None = None,
+    pool: SubAgentManager | None = None,
+    max_parallel: int | None = None,
+) -> Session:
+    """Take a stored run that nobody drives, end what a dead process left behind, and make its session.
+
+    `plan` is needed for a plan of functions that can't be imported; it must be the same one. Raises
+    `RunOwned`, `RunNotFound`, `PlanError`, and `UserError` if the run has ended; then nothing has changed.
+    """
+    lease = store.acquire(run_id, this_process())
+    try:
+        row = store.run(run_id)
+        if row.status in RUN_ENDED:
+            hint = (
+                ""
+                if row.status == RunState.COMPLETED
+                else f"; try again what failed: allready retry {row.id}"
+            )
+            raise UserError(f"run {row.id} has ended ({row.status}){hint}")
+        rows = store.tasks(run_id)
+        compiled = compile_plan(plan or stored_plan(row), stored_agents(row))
+        compiled.specs = _same_specs(compiled, rows, row)
+        end_leftovers(run_id)
+        session = Session(
+            run_id,
+            compiled,
+            pool=pool,
+            max_parallel=max_parallel or row.options.get("max_parallel"),
+            seed=row.seed,
+            store=store,
+            lease=lease,
+            folder=Path(row.folder),
+            clock=clock_of(store, row),
+        )
+        take_up(session.scheduler, row, rows, session.clock())
+        if row.status == RunState.RUNNING:
+            session.note("run.resumed", {"reason": "the process that ran it is gone"})
+        if session.status is RunState.PAUSED:
+            session.scheduler.resume(session.clock())
+    except BaseException:
+        store.release(run_id, lease.epoch)
+        raise
+    return session
+
+
+def clock_of(store: Store, row: RunRow) -> MonotonicClock:
+    """Give a clock that does not begin before what the run has recorded."""
+    last = store.events(row.id, after=max(0, row.last_seq - 1), limit=1)
+    return MonotonicClock(max([row.created_at, *(event.at for event in last)]))
+
+
+def take_up(scheduler: DagScheduler, row: RunRow, rows: Iterable[TaskRow], now: float) -> None:
+    """Bring a new scheduler to where the store says the run is; what was under way is lost."""
+    records = (
+        TaskRecord(
+            task.id,
+            task.state,
+            task.attempts,
+            task.handle,
+            task.agent,
+            task.started_at,
+            task.finished_at,
+            task.error,
+            task.memory,
+        )
+        for task in rows
+    )
+    restore(scheduler, row.status, records, row.memory)
+    scheduler.recover(now)
+
+
+def stored_plan(row: RunRow) -> Plan:
+    """Give the plan of a stored run. Raises `PlanError` that names every function that can't be imported."""
+    base_dir = Path(row.options["base_dir"])
+    if not is_recipe(row.plan):
+        return plan_from_document(row.plan, file=row.source, base_dir=base_dir)
+    if str(base_dir) not in sys.path:
+        sys.path.insert(0, str(base_dir))
+    return read_recipe(row.plan, base_dir, row.source)
+
+
+def stored_agents(row: RunRow) -> dict[str, AgentDefinition]:
+    """Give the agents that a stored run uses, as they were when it was started."""
+    agents: Mapping[str, dict[str, Any]] = row.options.get("agents", {})
+    return {name: AgentDefinition.from_settings(name, settings) for name, settings in agents.items()}
+
+
+def _same_specs(compiled: Compiled, rows: Sequence[TaskRow], row: RunRow) -> list[TaskSpec]:
+    """Give the recorded specs. Raises `PlanError` if the plan at hand is not that of the run."""
+    stored = [spec_from_json(task.spec) for task in rows]
+    now = {spec.id: spec for spec in compiled.specs}
+    problems = [
+        f"task {spec.id!r} is in the run, but not in the plan" for spec in stored if spec.id not in now
+    ]
+    recorded = {spec.id: spec for spec in stored}
+    for spec in compiled.specs:
+        if spec.id not in recorded:
+            problems.append(f"task {spec.id!r} is in the plan, not in the run")
+        elif set(spec.depends_on) != set(recorded[spec.id].depends_on):
+            before = ", ".join(recorded[spec.id].depends_on) or "nothing"
+            problems.append(f"task {spec.id!r} depended on {before} when the run was started")
+    if problems:
+        head = f"run {row.id} was started with another plan:"
+        raise PlanError([Problem(f"{head} {text}", compiled.plan.source) for text in problems])
+    return stored

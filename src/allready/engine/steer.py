@@ -1,0 +1,98 @@
+"""Steering a run from outside: from another process, whether somebody drives the run or not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from allready.agents.leftovers import end_leftovers
+from allready.core.graph import TaskGraph
+from allready.core.scheduler import DagScheduler
+from allready.core.snapshot import spec_from_json
+from allready.engine.journal import StoreJournal
+from allready.engine.session import MonotonicClock
+from allready.engine.start import clock_of, take_up
+from allready.errors import CommandRefused, RunOwned
+from allready.store.contract import Lease, Owner, RunRow, Store
+from allready.store.owners import is_alive, this_process
+
+ANSWER_TIME = 3.0
+"""Seconds to wait for the owner's answer; it looks for commands four times a second."""
+LOOK_EVERY = 0.02
+"""Seconds between two looks for the answer."""
+
+
+class Steered(NamedTuple):
+    """What became of a person's wish."""
+
+    done: bool
+    """Whether it was carried out; if not, and it was not `refused` either, it waits for the run's owner."""
+    refused: str | None
+    owner: Owner | None
+    """The process that drives the run; None if nobody does, so that `resume` is the next step."""
+
+
+def steer(
+    store: Store, run_id: str, kind: str, task: str | None = None, *, wait: float = ANSWER_TIME
+) -> Steered:
+    """Record a person's wish and see to it that it is carried out, exactly once.
+
+    A living owner does it; without one it is done here, on the record. Kinds are those of
+    `DagScheduler.command`. Raises `RunNotFound`.
+    """
+    row = store.run(run_id)
+    command = store.add_command(run_id, kind, task)
+    deadline = time.monotonic() + wait
+    while True:
+        owner = store.run(run_id).owner
+        if owner is None or is_alive(owner) is False:
+            owner = None
+            try:
+                decide_pending(store, run_id)
+            except RunOwned:
+                owner = store.run(run_id).owner
+        record = store.command(command)
+        if record.done_at is not None:
+            return Steered(record.refused is None, record.refused, owner)
+        if time.monotonic() >= deadline:
+            return Steered(False, None, owner or row.owner)
+        time.sleep(LOOK_EVERY)
+
+
+def decide_pending(store: Store, run_id: str) -> None:
+    """Carry out all waiting wishes on the record of a run that nobody drives. Raises `RunOwned`."""
+    lease = store.acquire(run_id, this_process())
+    try:
+        end_leftovers(run_id)
+        _decide(store, store.run(run_id), lease)
+    finally:
+        store.release(run_id, lease.epoch)
+
+
+def _decide(store: Store, row: RunRow, lease: Lease) -> None:
+    scheduler, clock = stored_scheduler(store, row)
+    journal = StoreJournal(store, lease, lambda: True, scheduler, Path(row.folder), [])
+    try:
+        for command in store.pending_commands(row.id):
+            refused = None
+            try:
+                scheduler.command(command.kind, command.task, clock())
+            except CommandRefused as error:
+                refused = str(error)
+            journal.command_done(command.id, refused)
+        for _ in scheduler.tick(clock()):
+            pass  # the end is noticed; what is offered goes back to ready
+        journal.commit_now()
+    finally:
+        journal.close()
+
+
+def stored_scheduler(store: Store, row: RunRow) -> tuple[DagScheduler, MonotonicClock]:
+    """Give a scheduler where the store says that the run is, and a clock that goes on from there."""
+    rows = store.tasks(row.id)
+    specs = [spec_from_json(task.spec) for task in rows]
+    scheduler = DagScheduler(TaskGraph(specs), seed=row.seed, timeout=row.options.get("timeout"), record=True)
+    clock = clock_of(store, row)
+    take_up(scheduler, row, rows, clock())
+    return scheduler, clock
