@@ -60,7 +60,11 @@ class Change(NamedTuple):
     """Something that happened in a run, in the vocabulary that journal, `--json` and all faces share.
 
     Types: `run.created|started|paused|resumed|completed|failed|canceled`, `plan.*`,
-    `task.added|ready|started|deferred|completed|failed|retrying|skipped|canceling|canceled|awaiting_approval`.
+    `task.added|ready|started|deferred|completed|failed|retrying|skipped|canceling|canceled|awaiting_approval`,
+    and `task.pending` for one that a person wants after all, or approved before its turn.
+
+    `task.failed` has data `asks: true` when the task now waits for a person's decision, and
+    `decision: skip` when a person left it at that.
     """
 
     at: float

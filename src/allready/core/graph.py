@@ -224,7 +224,7 @@ class TaskGraph:
                 if dep not in known and dep not in places:
                     in_order = False
             places[spec.id] = place
-        if in_order or problems:
+        if in_order or len(self.nodes) + len(specs) > self.max_tasks:
             return problems, None
         inside: dict[str, list[str]] = {}
         for spec in specs:

@@ -14,6 +14,8 @@ from allready.errors import ConcurrencyLimit, PermanentError, ReplayDiverged, Ta
 OUTCOMES: dict[str, type[Outcome]] = {
     kind.__name__: kind for kind in (Completed, Failed, Canceled, Lost, Deferred)
 }
+REPORTS = frozenset({"spawn", "refuse", "spawn_failed"})
+"""Inputs that answer an offer."""
 
 
 class Replay:
@@ -21,6 +23,10 @@ class Replay:
 
     Every offer, cancel and end is compared with what was recorded; the first that differs raises
     `ReplayDiverged`. Inputs may be fed in parts, for as long as the run goes on.
+
+    A report (`spawn`, `refuse`, `spawn_failed`) stands for the offer that it answers at once. What was not
+    answered at once is recorded as `offer`, its answer, if one came after all, as `late`. `leave` is a batch
+    left before its end.
     """
 
     def __init__(self, scheduler: DagScheduler) -> None:
@@ -34,8 +40,16 @@ class Replay:
         for entry in inputs:
             self.steps += 1
             kind, *rest = entry
-            if kind in {"spawn", "refuse", "spawn_failed"}:
-                self._expect_offer(entry)
+            if kind in REPORTS:
+                self._expect_offer(entry, rest[0])
+                self._report(entry)
+            elif kind == "offer":
+                self._expect_offer(entry, rest[0])
+            elif kind == "late":
+                self._report(rest)
+            elif kind in {"leave", "recover"}:
+                self._batch = iter(())
+                self._feed_input(kind, rest)
             elif kind == "cancel":
                 self._expect(
                     entry, lambda action, rest=rest: isinstance(action, Cancel) and [*action[:2]] == rest
@@ -67,23 +81,29 @@ class Replay:
                 scheduler.add_tasks([spec_from_json(spec) for spec in specs], now)
             case "close", [now]:
                 scheduler.close(now)
+            case "leave", []:
+                scheduler._leave_batch()
             case "recover", [now]:
                 scheduler.recover(now)
             case _:
-                raise ReplayDiverged(f"step {self.steps}: unknown input {kind!r}")
+                raise self._unknown([kind, *rest])
 
-    def _expect_offer(self, entry: list[Any]) -> None:
-        kind, task = entry[:2]
+    def _expect_offer(self, entry: list[Any], task: str) -> None:
         self._expect(entry, lambda action: isinstance(action, Spawn | RunInline) and action.task == task)
-        match kind, entry[2:]:
+
+    def _report(self, entry: list[Any]) -> None:
+        task = entry[1]
+        match entry[0], entry[2:]:
             case "spawn", [handle, now]:
                 self.scheduler.record_spawn(task, handle, now)
             case "refuse", [reason, scope, active, most, now]:
                 limit = ConcurrencyLimit(reason, scope, active, most)
                 self.scheduler.record_spawn_failure(task, limit, now)
-            case _, [text, permanent, now]:
+            case "spawn_failed", [text, permanent, now]:
                 error = PermanentError(text) if permanent else TaskError(text)
                 self.scheduler.record_spawn_failure(task, error, now)
+            case _:
+                raise self._unknown(entry)
 
     def _expect(self, entry: list[Any], matches: Any) -> None:
         action = next(self._batch, None)
@@ -91,7 +111,9 @@ class Replay:
             raise ReplayDiverged(f"step {self.steps}: recorded {entry}, but the scheduler now wants {action}")
 
     def _no_more_actions(self, entry: list[Any]) -> None:
-        # offers that nobody answered are no decision: the recorded driver left its batch there too
-        action = next((a for a in self._batch if isinstance(a, Cancel | Done)), None)
+        action = next(self._batch, None)
         if action is not None:
             raise ReplayDiverged(f"step {self.steps}: recorded {entry}, but the scheduler now wants {action}")
+
+    def _unknown(self, entry: list[Any]) -> ReplayDiverged:
+        return ReplayDiverged(f"step {self.steps}: unknown input {entry}")

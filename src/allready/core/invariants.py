@@ -35,6 +35,8 @@ def check(scheduler: DagScheduler) -> None:
     _must(scheduler, None, scheduler.asking == asking, "count of tasks that ask")
     if scheduler.status in RUN_ENDED:
         _must(scheduler, None, not graph.unended, "an ended run has no task that goes on")
+    if scheduler.ending is not None:
+        _must(scheduler, None, graph.unended == graph.active, "an ending run has nothing that has not begun")
     paused = scheduler.status is RunState.PAUSED
     _must(scheduler, None, paused == (scheduler.pause_reason is not None), "only a pause has a reason")
     handles: dict[str, TaskNode] = {}

@@ -51,8 +51,8 @@ class Bucket:
         if kind == "provider":
             return self.provider == name
         if kind == "resource":
-            demand = self.resources.get(name, 0)
-            return demand > limit.max - limit.active or 0 < refused.resources.get(name, 0) <= demand
+            demand, demand_refused = self.resources.get(name, 0), refused.resources.get(name, 0)
+            return demand > 0 and (demand > limit.max - limit.active or 0 < demand_refused <= demand)
         return False
 
 
@@ -65,7 +65,7 @@ class ReadyQueue:
 
     def __init__(self, route: Callable[[TaskSpec], str | None] | None) -> None:
         self._route = route
-        self._buckets: dict[object, Bucket] = {}
+        self._buckets: dict[tuple[str | None, str | None, tuple[tuple[str, int], ...]] | None, Bucket] = {}
         self._batch = 0
         self._pool_refused_in = 0
         """Number of the batch in which the whole pool refused."""
@@ -84,11 +84,13 @@ class ReadyQueue:
         if node.agent is None and not inline and self._route is not None:
             node.agent = self._route(spec)
             inline = node.agent is None
-        key = (inline, node.agent, spec.provider, spec.resources)
+        # what runs inline needs nothing of the pool: there is one limit for all of it
+        key = None if inline else (node.agent, spec.provider, spec.resources)
         bucket = self._buckets.get(key)
         if bucket is None:
+            agent, provider, resources = key or (None, None, ())
             bucket = self._buckets[key] = Bucket(
-                inline=inline, agent=node.agent, provider=spec.provider, resources=spec.resources
+                inline=inline, agent=agent, provider=provider, resources=resources
             )
         node.bucket = bucket
         return bucket
@@ -133,7 +135,7 @@ class ReadyQueue:
         standing = refused.refusal
         since = standing.since if standing is not None and standing.scope == limit.scope else now
         refusal = Refusal(limit.reason, limit.scope, limit.active, limit.max, since)
-        if limit.scope == "pool":
+        if limit.scope == "pool" and not refused.inline:
             self._pool_refused_in = self._batch
         # the whole pool is marked in one place; marking each bucket would cost their number in every tick
         others = self._buckets.values() if ":" in limit.scope else (refused,)

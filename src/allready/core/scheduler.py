@@ -28,6 +28,7 @@ from allready.core.states import (
     RUNNING,
     SKIPPED,
     FailureStrategy,
+    RunIf,
     RunState,
     TaskState,
     no_transition,
@@ -130,13 +131,14 @@ class DagScheduler:
 
         Neither `max_parallel` nor what is running caps the offers; only a refusal ends them. Report each
         `Spawn` and `RunInline` before asking for the next; what is not reported goes back to ready when the
-        batch ends, is closed, or the next tick begins. Events handled meanwhile wait for the batch's end.
+        batch ends. Events handled meanwhile wait for its end. A batch that is left early ends when it is
+        closed, or at the next tick, command or growth.
         """
-        if self._batch is not None:
-            self._batch.close()
-            self._end_batch()
+        self._leave_batch()
         self.now = now
         self.statistics.ticks += 1
+        if self.backoff_until is not None and self.backoff_until <= now:
+            self.backoff_until = None  # over: it must not wake anybody a second time
         if self.inputs is not None:
             self.inputs.append(["tick", now])
         if self.status is RunState.CREATED:
@@ -161,9 +163,9 @@ class DagScheduler:
                     self.inputs.append(["done", done.status.value])
                 yield done
         finally:
-            self._end_batch()
             if not finished:  # left early: the rest is still to be offered
-                self._fresh = True
+                self._note_leaving()
+            self._end_batch()
 
     def _offers(self) -> Iterator[Action]:
         self._ready.new_batch()
@@ -175,26 +177,50 @@ class DagScheduler:
                 yield RunInline(node.spec.id, node.attempts + 1)
             else:
                 yield Spawn(node.spec.id, node.agent, node.attempts + 1)
-            if self._offered is not None:
-                self._held.append(self._offered)
-                self._offered = None
+            self._hold_offered()
             if self.ending is not None:
                 return
 
     def _cancels(self) -> Iterator[Action]:
         while self._actions:
             action = self._actions.popleft()
+            node = self.graph[action.task]
+            if node.state is not CANCELING or node.handle != action.handle:
+                continue  # it stopped before it was asked
             if self.inputs is not None:
                 self.inputs.append(["cancel", action.task, action.handle])
             yield action
 
+    def _hold_offered(self) -> None:
+        """Keep an offer that was not answered at once: the answer may still come, until the batch ends."""
+        node = self._offered
+        if node is not None:
+            self._offered = None
+            self._held.append(node)
+            if self.inputs is not None:
+                self.inputs.append(["offer", node.spec.id])
+
+    def _leave_batch(self) -> None:
+        """End a batch that is still open: something else begins."""
+        batch = self._batch
+        if batch is None:
+            return
+        batch.close()
+        if self._batch is not None:  # it had not begun: closing it ran nothing
+            self._note_leaving()
+            self._end_batch()
+
+    def _note_leaving(self) -> None:
+        self._fresh = True
+        self._hold_offered()
+        if self.inputs is not None:
+            self.inputs.append(["leave"])
+
     def _end_batch(self) -> None:
         """Put back what was not reported, then let in the events that waited."""
-        if self._offered is not None:
-            self._held.append(self._offered)
-            self._offered = None
         for node in self._held:
-            if node.state is READY and not node.queued:
+            # one with a time of its own failed after all, and waits for its retry
+            if node.state is READY and not node.queued and node.not_before is None:
                 self._ready.put(node)
         self._held.clear()
         self._batch = None
@@ -212,8 +238,11 @@ class DagScheduler:
         again, and a driver that dies or forgets `record_batch_backoff` must not leave a stale backoff behind.
         """
         node = self.graph[task]
-        if node is self._offered:
-            self._offered = None
+        if node.state is not READY:
+            raise no_transition(f"task {task!r}", node.state, RUNNING)
+        late = self._answered(node)
+        if self.inputs is not None:
+            self.inputs.append([*late, "spawn", task, handle, now])
         node.queued = False
         node.handle = handle
         node.attempts += 1
@@ -229,8 +258,6 @@ class DagScheduler:
         self.statistics.spawns += 1
         self.consecutive_spawn_failures = 0
         self.backoff_until = None
-        if self.inputs is not None:
-            self.inputs.append(["spawn", task, handle, now])
 
     def record_spawn_failure(self, task: str, error: BaseException, now: float) -> None:
         """Report that the task could not be started.
@@ -241,22 +268,30 @@ class DagScheduler:
         `consecutive_spawn_failures`: that counts batches, in `record_batch_backoff`.
         """
         node = self.graph[task]
-        if node is self._offered:
-            self._offered = None
         if node.state is not READY:
             raise no_transition(f"task {task!r} (spawn failure)", node.state, READY)
+        late = self._answered(node)
         if isinstance(error, ConcurrencyLimit):
             if self.inputs is not None:
-                self.inputs.append(["refuse", task, error.reason, error.scope, error.active, error.max, now])
+                limit = [error.reason, error.scope, error.active, error.max]
+                self.inputs.append([*late, "refuse", task, *limit, now])
             self._refuse(node, error, now)
             return
         permanent = isinstance(error, PermanentError)
         text = str(error) or type(error).__name__
         if self.inputs is not None:
-            self.inputs.append(["spawn_failed", task, text, permanent, now])
+            self.inputs.append([*late, "spawn_failed", task, text, permanent, now])
         self.statistics.spawn_failures += 1
         node.queued = False
         self._attempt_failed(node, text, permanent, now)
+
+    def _answered(self, node: TaskNode) -> tuple[str, ...]:
+        """Take a report on an offer; one on an earlier offer than the last is marked for the replay."""
+        if node is self._offered:
+            self._offered = None
+            return ()
+        self._hold_offered()
+        return ("late",)
 
     def record_batch_backoff(self, any_success: bool, any_concurrency_failure: bool) -> None:
         """Report on a whole batch, once, after it.
@@ -264,8 +299,9 @@ class DagScheduler:
         Any success resets `consecutive_spawn_failures`; a batch that started nothing and met a limit adds
         one, however many tasks it held; a batch with neither changes nothing. While tasks stand refused,
         they are offered again after a delay that doubles with each such batch (250 ms to 5 s, with jitter),
-        if nothing wakes the run before.
+        if nothing wakes the run before. Ends a batch that is still open.
         """
+        self._leave_batch()
         if any_success:
             self.consecutive_spawn_failures = 0
         elif any_concurrency_failure:
@@ -319,7 +355,6 @@ class DagScheduler:
         elif node.state is CANCELING:
             self._stopped(node, outcome, at)
         elif isinstance(outcome, Failed):
-            node.deferrals = 0
             self._attempt_failed(node, outcome.error, outcome.permanent, at)
         elif isinstance(outcome, Canceled):
             self._attempt_failed(node, outcome.reason or "the attempt stopped by itself", False, at)
@@ -356,6 +391,7 @@ class DagScheduler:
         return f"timed out after {node.spec.timeout:g} s"
 
     def _attempt_failed(self, node: TaskNode, error: str, permanent: bool, at: float) -> None:
+        node.deferrals = 0
         if not permanent and self.ending is None and node.retries < node.spec.retries:
             node.retries += 1
             self.statistics.retries += 1
@@ -371,15 +407,22 @@ class DagScheduler:
         node.finished_at = at
         node.queued = False
         strategy = node.spec.failure_strategy
-        self._set(node, FAILED, at, "task.failed", node.handle, self._end_data)
-        if self.ending is not None:
+        if strategy is FailureStrategy.ASK and self.ending is None:
+            self._ask(node)
+        self._set_failed(node, at)
+        if self.ending is not None or node.asking:
             return
         if strategy is FailureStrategy.SKIP:
             self._settle(node, at)
-        elif strategy is FailureStrategy.ASK:
-            self._ask(node)
         else:
             self._begin_end(RunState.FAILED, f"task {node.spec.id!r} failed: {error}", "abort", at)
+
+    def _set_failed(self, node: TaskNode, at: float) -> None:
+        """Move to failed. What could not even be started has no attempt that this would be the end of."""
+        if node.state is READY:
+            self._set(node, FAILED, at, "task.failed", None, self._failure_data)
+        else:
+            self._set(node, FAILED, at, "task.failed", node.handle, self._end_data)
 
     def _ask(self, node: TaskNode) -> None:
         node.asking = True
@@ -392,9 +435,8 @@ class DagScheduler:
             return
         node.error = f"{reason}; not run again by itself, because the task is not idempotent"
         node.finished_at = at
-        self._set(node, FAILED, at, "task.failed", node.handle, self._end_data)
-        if self.ending is None:
-            self._ask(node)
+        self._ask(node)
+        self._set_failed(node, at)
 
     def _defer(self, node: TaskNode, reason: str, retry_after: float | None, at: float) -> None:
         node.deferrals += 1
@@ -407,7 +449,7 @@ class DagScheduler:
         """Put a task (back) to ready, not to be offered before `delay` seconds have passed."""
         node.not_before = at + delay
         if node.state is READY:
-            self._note(node.spec.id, at, kind, node.handle, data)
+            self._note(node.spec.id, at, kind, None, data)
         else:
             self._set(node, READY, at, kind, node.handle, data)
         heappush(self._delayed, (node.not_before, node.index, node))
@@ -430,14 +472,10 @@ class DagScheduler:
 
     @staticmethod
     def _skip_reason(node: TaskNode) -> str:
-        for dep in node.deps:
-            if dep.settled and dep.state is not COMPLETED:
-                return (
-                    f"dependency {dep.id!r} was {dep.state}"
-                    if dep.state is SKIPPED
-                    else (f"dependency {dep.id!r} {dep.state}")
-                )
-        return "no dependency completed"
+        if node.spec.run_if is RunIf.ANY_COMPLETED:
+            return "no dependency completed"
+        dep = next(dep for dep in node.deps if dep.settled and dep.state is not COMPLETED)
+        return f"dependency {dep.id!r} {'was ' if dep.state is SKIPPED else ''}{dep.state}"
 
     def _skip(self, node: TaskNode, reason: str, at: float) -> None:
         node.error = reason
@@ -542,14 +580,12 @@ class DagScheduler:
             return None
         if self.ending is not None:
             return self._end(self.ending, self.error, at)
+        if not graph.open and not graph.unended and not self.asking:
+            return self._end(RunState.COMPLETED, None, at)
         if self.pause_reason == "interrupt":
             return Done(RunState.PAUSED, "interrupted")
         counts = graph.counts
-        if graph.open or counts[READY]:
-            return None
-        if not counts[PENDING] and not counts[AWAITING_APPROVAL] and not self.asking:
-            return self._end(RunState.COMPLETED, None, at)
-        if self.status is RunState.PAUSED:
+        if graph.open or counts[READY] or self.status is RunState.PAUSED:
             return None
         if counts[AWAITING_APPROVAL] or self.asking:
             reason = self.waits_for_person()
@@ -575,8 +611,11 @@ class DagScheduler:
         if self.status is RunState.CREATED:
             self._start(now)
         self.pause_reason = reason
-        self.paused_at = now
-        self._set_run(RunState.PAUSED, now, "run.paused", {"reason": text})
+        if self.status is RunState.PAUSED:  # by somebody else now, or more of it
+            self._note(None, now, "run.paused", None, {"reason": text})
+        else:
+            self.paused_at = now
+            self._set_run(RunState.PAUSED, now, "run.paused", {"reason": text})
 
     def _resume(self, now: float) -> None:
         self.pause_reason = None
@@ -623,6 +662,7 @@ class DagScheduler:
         """
         if not self.graph.open:
             raise UserError("the graph is closed: no tasks can be added")
+        self._leave_batch()
         specs = list(specs)
         new = self.graph.add(specs)
         if self.inputs is not None:
@@ -637,15 +677,19 @@ class DagScheduler:
                     self._set(node, CANCELED, now, "task.canceled", None, {"reason": node.error})
             else:
                 self._admit(new, now)
-        self._fresh = True
+        self._stepped()
         return new
 
     def close(self, now: float) -> None:
         """Say that the graph will not grow any more: from now on its end is judged."""
+        if not self.graph.open:
+            return
+        self._leave_batch()
         self.graph.open = False
-        self._fresh = True
+        self._note(None, now, "plan.closed")
         if self.inputs is not None:
             self.inputs.append(["close", now])
+        self._stepped()
 
     # --- commands of a person -------------------------------------------------------------------------
 
@@ -654,13 +698,11 @@ class DagScheduler:
 
         Raises `CommandRefused` (with what to do instead) if it does not apply; then nothing has changed.
         """
-        self._end_batch()
+        self._leave_batch()
         steering.carry_out(self, kind, task, now)
-        self._fresh = True
         if self.inputs is not None:
             self.inputs.append(["command", kind, task, now])
-        if self.validate:
-            self.validate_state()
+        self._stepped()
 
     def pause(self, now: float) -> None:
         """What runs may end; nothing new starts."""
@@ -695,6 +737,7 @@ class DagScheduler:
 
         For a scheduler restored from the store, before its first tick.
         """
+        self._leave_batch()
         if self.inputs is not None:
             self.inputs.append(["recover", now])
         self.now = now
@@ -703,6 +746,7 @@ class DagScheduler:
                 self._lost(node, "the attempt was lost in a crash", now, delay=False)
             elif node.state is CANCELING:
                 self._stopped(node, Lost("the attempt was lost in a crash"), now)
+        self._stepped()
 
     # --- when to look again ---------------------------------------------------------------------------
 
@@ -711,7 +755,7 @@ class DagScheduler:
 
         Not later than `now` if it has something to do at once.
         """
-        if self._fresh or self._actions or self._early:
+        if self._fresh or self._batch is not None:
             return self.now
         times = []
         deadlines = self._deadlines
@@ -747,10 +791,15 @@ class DagScheduler:
             self.changes.append(Change(at, kind, node.spec.id, handle, told))
 
     def _note(
-        self, task: str, at: float, kind: str, handle: str | None = None, data: dict[str, Any] | None = None
+        self,
+        task: str | None,
+        at: float,
+        kind: str,
+        handle: str | None = None,
+        data: dict[str, Any] | None = None,
     ) -> None:
         """Note something that is no change of state."""
-        self._story.append((at, task, kind))
+        self._story.append((at, task or "", kind))
         if self.changes is not None:
             self.changes.append(Change(at, kind, task, handle, data))
 
@@ -762,6 +811,12 @@ class DagScheduler:
         self._story.append((at, "", kind))
         if self.changes is not None:
             self.changes.append(Change(at, kind, None, None, data))
+
+    def _stepped(self) -> None:
+        """End a step that came from outside a batch: there may be something to do now."""
+        self._fresh = True
+        if self.validate:
+            self.validate_state()
 
     @staticmethod
     def _start_data(node: TaskNode) -> dict[str, Any]:
@@ -775,8 +830,15 @@ class DagScheduler:
         data: dict[str, Any] = {}
         if node.started_at is not None and node.finished_at is not None and node.attempts:
             data["duration_ms"] = round((node.finished_at - node.started_at) * 1000)
+        return data | DagScheduler._failure_data(node)
+
+    @staticmethod
+    def _failure_data(node: TaskNode) -> dict[str, Any]:
+        data: dict[str, Any] = {}
         if node.error is not None:
             data["error"] = node.error
+        if node.asking:
+            data["asks"] = True
         return data
 
     def story(self, task: str) -> list[str]:

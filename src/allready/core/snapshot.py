@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,17 +13,25 @@ from allready.errors import UserError
 if TYPE_CHECKING:
     from allready.core.scheduler import DagScheduler
 
-TASK_MEMORY = ("retries", "deferrals", "not_before", "cancel_reason", "asking", "approved")
-RUN_MEMORY = (
-    "error",
-    "started_at",
-    "finished_at",
-    "consecutive_spawn_failures",
-    "ending",
-    "pause_reason",
-    "paused_at",
-    "deadline",
-)
+TASK_MEMORY: Mapping[str, Any] = {
+    "retries": 0,
+    "deferrals": 0,
+    "not_before": None,
+    "cancel_reason": None,
+    "asking": False,
+    "approved": False,
+}
+"""What else is kept of a task → what it is when there is nothing to keep."""
+RUN_MEMORY: Mapping[str, Any] = {
+    "error": None,
+    "started_at": None,
+    "finished_at": None,
+    "consecutive_spawn_failures": 0,
+    "ending": None,
+    "pause_reason": None,
+    "paused_at": None,
+    "deadline": None,
+}
 
 
 class TaskRecord(NamedTuple):
@@ -64,12 +72,12 @@ def spec_from_json(data: dict[str, Any]) -> TaskSpec:
 
 def task_memory(node: TaskNode) -> dict[str, Any]:
     """Give what else must be kept of a task: nothing, for most."""
-    return {name: value for name in TASK_MEMORY if (value := getattr(node, name))}
+    return {name: value for name, none in TASK_MEMORY.items() if (value := getattr(node, name)) != none}
 
 
 def run_memory(scheduler: DagScheduler) -> dict[str, Any]:
     """Give what must be kept of the run itself."""
-    memory = {name: value for name in RUN_MEMORY if (value := getattr(scheduler, name))}
+    memory = {name: value for name, none in RUN_MEMORY.items() if (value := getattr(scheduler, name)) != none}
     memory["open"] = scheduler.graph.open
     return memory
 

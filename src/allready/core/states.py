@@ -28,7 +28,8 @@ A task's way:
 * *canceling*: the attempt was asked to stop and has not yet said that it did. It may still complete. Why it
   was asked decides what the end means: after a timeout the task failed (or is retried), after a cancel it is
   canceled, after an interrupt it is ready again.
-* *completed*, *failed*, *skipped*, *canceled* are ends. Only a person leads out of the last three.
+* *completed*, *failed*, *skipped*, *canceled* are ends. Only a person leads out of the last three. A failed
+  task that is retried together with one that it waits for (`run_if: all_done`) is pending first.
 
 Between `ready` and `running` stands the offer: `tick()` hands out every ready task, the driver asks the pool,
 and reports `record_spawn` (running) or `record_spawn_failure` (a refusal: still ready; else failed or retry).
@@ -109,7 +110,7 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     RUNNING: frozenset({COMPLETED, FAILED, READY, CANCELING}),
     CANCELING: frozenset({COMPLETED, FAILED, READY, CANCELED}),
     COMPLETED: frozenset(),
-    FAILED: frozenset({READY}),
+    FAILED: frozenset({READY, PENDING}),
     SKIPPED: frozenset({PENDING}),
     CANCELED: frozenset({PENDING}),
 }

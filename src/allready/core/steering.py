@@ -15,6 +15,8 @@ from allready.core.states import (
     RUN_ENDED,
     RUNNING,
     SKIPPED,
+    FailureStrategy,
+    RunIf,
     RunState,
 )
 from allready.errors import CommandRefused
@@ -58,12 +60,9 @@ def _must_go_on(scheduler: DagScheduler, what: str) -> None:
 
 def _pause(scheduler: DagScheduler, now: float) -> None:
     _must_go_on(scheduler, "pause")
-    if scheduler.status is not RunState.PAUSED:
-        scheduler._pause("person", now, "by a person")
-    elif scheduler.pause_reason == "person":
+    if scheduler.pause_reason == "person":
         raise CommandRefused("the run is paused already")
-    else:
-        scheduler.pause_reason = "person"
+    scheduler._pause("person", now, "by a person")
 
 
 def _resume(scheduler: DagScheduler, now: float) -> None:
@@ -75,9 +74,7 @@ def _resume(scheduler: DagScheduler, now: float) -> None:
 
 def _interrupt(scheduler: DagScheduler, now: float) -> None:
     _must_go_on(scheduler, "interrupt")
-    if scheduler.status is not RunState.PAUSED:
-        scheduler._pause("interrupt", now, "interrupted")
-    scheduler.pause_reason = "interrupt"
+    scheduler._pause("interrupt", now, "interrupted")
     for node in scheduler.graph.nodes:
         if node.state is RUNNING:
             scheduler._ask_to_stop(node, "interrupt", now)
@@ -139,7 +136,7 @@ def _retry(scheduler: DagScheduler, task: str | None, now: float) -> None:
     """Try again one task, or all that failed or was canceled; dependents skipped for it come along."""
     if scheduler.ending is not None:
         raise CommandRefused("the run is ending; retry it when it has ended")
-    if scheduler.status is RunState.COMPLETED and task is None:
+    if scheduler.status is RunState.COMPLETED:
         raise CommandRefused("the run has completed; start it anew to repeat it")
     again = _what_to_retry(scheduler, task)
     if scheduler.status in RUN_ENDED:
@@ -160,39 +157,57 @@ def _what_to_retry(scheduler: DagScheduler, task: str | None) -> list[TaskNode]:
         raise CommandRefused(
             f"task {task!r} is {node.state}; only what failed or was left out can be retried"
         )
-    # what the end of the run canceled has to come along, or the run could not go on
-    return [node, *(other for other in nodes if other.state is CANCELED and other is not node)]
+    if node.state is SKIPPED and scheduler.graph.recount(node) is SKIPPED:
+        reason = scheduler._skip_reason(node)
+        raise CommandRefused(f"task {task!r} would be skipped again: {reason}; retry what it waits for")
+    # what the end of the run canceled has to come along, or the run could not go on; what failed beside the
+    # task too, or a run that has a failure which nobody accepted would end as completed
+    beside = [other for other in nodes if other.state is CANCELED or _ended_the_run(scheduler, other)]
+    return [node, *(other for other in beside if other is not node)]
+
+
+def _ended_the_run(scheduler: DagScheduler, node: TaskNode) -> bool:
+    fatal = node.spec.failure_strategy in {FailureStrategy.ABORT, FailureStrategy.RETRY}
+    return scheduler.status in RUN_ENDED and node.state is FAILED and fatal and node.spec.idempotent
 
 
 def _revive(scheduler: DagScheduler, again: list[TaskNode], now: float) -> None:
     """Bring ended tasks back, and the dependents that were skipped because of them."""
     wanted = {node.index for node in again}
+    revived: dict[int, TaskNode] = {}
     touched: dict[int, TaskNode] = {}
     stack = list(again)
     while stack:
         node = stack.pop()
-        if node.state not in {FAILED, SKIPPED, CANCELED}:
+        if node.index in revived:
             continue
         if node.state is SKIPPED and node.error == BY_PERSON and node.index not in wanted:
             continue
-        if node.asking:
-            scheduler._decide(node)
-        _reset(node)
-        if node.state is FAILED:
-            scheduler._set(node, READY, now, "task.ready", None, {"reason": "retry"})
-            scheduler._ready.put(node)
-        else:
-            scheduler._set(node, PENDING, now, "task.pending", None, {"reason": "retry"})
-            touched[node.index] = node
+        revived[node.index] = node
         for dependent in node.dependents:
             if dependent.state is SKIPPED:
                 stack.append(dependent)
             elif dependent.state is PENDING:
                 touched[dependent.index] = dependent
+    for _, node in sorted(revived.items()):
+        if node.asking:
+            scheduler._decide(node)
+        _reset(node)
+        if node.state is FAILED and not _waits_for_another(node, revived):
+            scheduler._set(node, READY, now, "task.ready", None, {"reason": "retry"})
+            scheduler._ready.put(node)
+        else:
+            scheduler._set(node, PENDING, now, "task.pending", None, {"reason": "retry"})
+            touched[node.index] = node
     nodes = [touched[index] for index in sorted(touched)]
     for node in nodes:
         scheduler.graph.recount(node)
     scheduler._admit(nodes, now)
+
+
+def _waits_for_another(node: TaskNode, revived: Mapping[int, TaskNode]) -> bool:
+    """Whether a failed task, begun because its dependencies had ended somehow, has to wait for them again."""
+    return node.spec.run_if is RunIf.ALL_DONE and any(dep.index in revived for dep in node.deps)
 
 
 def _reset(node: TaskNode) -> None:

@@ -39,7 +39,7 @@ def why(scheduler: DagScheduler, node: TaskNode, now: float) -> Why:
     """Say why `node` is where it is at the time `now`."""
     state = node.state
     if state is RUNNING:
-        since = _span(now - (node.started_at or now))
+        since = _span(now - (now if node.started_at is None else node.started_at))
         return Why("running", f"{node.id} has been running for {since}", {"attempt": node.handle})
     if state is CANCELING:
         text = f"{node.id} was asked to stop ({node.cancel_reason}) and has not stopped yet"
