@@ -58,7 +58,8 @@ class Inbox(Generic[T]):
             self._woken = False
             return True
         loop = asyncio.get_running_loop()
-        self._alarm = alarm = loop.create_future()
+        alarm: asyncio.Future[bool] = loop.create_future()
+        self._alarm = alarm
         if timeout is None:
             self._due = None
         else:
@@ -66,10 +67,11 @@ class Inbox(Generic[T]):
             if self._timer is None or self._timer.when() > due:
                 self._set_timer(due)
         try:
-            return await alarm
+            await alarm
         finally:
             self._alarm = None
             self._woken = False
+        return alarm.result()
 
     def close(self) -> None:
         """Let go of the timer. The items stay."""

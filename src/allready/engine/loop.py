@@ -95,7 +95,7 @@ class SchedulerLoop:
         self._over: str | None = None
         """Why commands are refused from now on; None while the run is driven, or will be."""
         self._failure: Exception | None = None
-        """What went wrong outside a round."""
+        """What went wrong outside a round; it comes out of the present or the next one."""
 
     def steer(self, command: Command) -> None:
         """Hand a person's wish to the run; it is always answered. Only from the event loop's own thread."""
@@ -115,6 +115,12 @@ class SchedulerLoop:
             self.steer(Command("interrupt"))
         else:
             self._kill()
+
+    def fail(self, error: Exception) -> None:
+        """Stop at once, without recording anything more: `run()` kills what runs and raises `error`."""
+        self._failure = self._failure or error
+        self._kill()
+        self._inbox.wake()
 
     async def run(self) -> RunState:
         """Drive the run until it ends, or until only a person can go on.
@@ -146,7 +152,7 @@ class SchedulerLoop:
             refusal = self._refusal()
             return self.scheduler.status
         except BaseException as error:
-            refusal = f"the run stopped because of an error: {error or type(error).__name__}"
+            refusal = f"the run stopped because of an error: {str(error) or type(error).__name__}"
             if isinstance(error, LeaseLost):
                 self._kill()  # whoever owns the run now may be doing the same tasks already
             raise
@@ -192,6 +198,7 @@ class SchedulerLoop:
             done = self._tick(launches, cancels)
             if self._journal is not None:
                 await self._journal.commit()
+                self._check_failure()
                 if launches:
                     self._journal.check_lease()
         except BaseException:
@@ -213,6 +220,9 @@ class SchedulerLoop:
                 handle(item)
             else:
                 self._carry_out(item)
+        self._check_failure()
+
+    def _check_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 

@@ -13,7 +13,7 @@ A pool belongs to one process and one event loop; nothing here is safe to call f
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
@@ -51,7 +51,21 @@ class SpawnRequest(NamedTuple):
 class SubAgent:
     """One live attempt. Its work may use `hold_place` and `place_given_back`."""
 
-    __slots__ = ("_force_timer", "_holds", "_manager", "_task", "cancel_reason", "ended", "handle", "request")
+    __slots__ = (
+        "_away",
+        "_begun",
+        "_end_waiter",
+        "_force_timer",
+        "_forced",
+        "_has_place",
+        "_holds",
+        "_manager",
+        "_task",
+        "cancel_reason",
+        "ended",
+        "handle",
+        "request",
+    )
 
     def __init__(self, manager: SubAgentManager, handle: str, request: SpawnRequest) -> None:
         self.handle = handle
@@ -62,8 +76,15 @@ class SubAgent:
         """Whether its end was reported."""
         self._manager = manager
         self._task: asyncio.Task[None] | None = None
+        self._begun = False
+        """Whether the first step of its coroutine was made: it never sees a cancellation before that."""
+        self._has_place = False
+        self._away = 0
+        """How many `place_given_back` it is in."""
         self._holds: list[Awaitable[Any]] | None = None
-        self._force_timer: asyncio.TimerHandle | None = None
+        self._forced = False
+        self._force_timer: asyncio.Handle | None = None
+        self._end_waiter: asyncio.Future[None] | None = None
 
     @property
     def grace(self) -> float:
@@ -83,19 +104,27 @@ class SubAgent:
 
     @asynccontextmanager
     async def place_given_back(self) -> AsyncGenerator[None]:
-        """Give the place back while waiting for sub-tasks; at the end take one again, before any new task."""
-        self._manager._give_place_back(self)
+        """Give the place back while waiting for sub-tasks; at the end take one again, before any new task.
+
+        Several of these may be open at once (children waited for together): the place is taken again when
+        the last one ends. An attempt that was asked to stop does not wait for a place only to end.
+        """
+        self._away += 1
+        if self._away == 1:
+            self._manager._free(self)
         try:
             yield
         finally:
-            await self._manager._take_place_again(self)
+            self._away -= 1
+            if not self._away and self.cancel_reason is None and not self.ended:
+                await self._manager._take_place_again(self)
 
 
 class SubAgentManager:
     """A pool of `max_concurrent` places, with named resources and limits per agent.
 
-    `resources` and `agent_limits` map names to the number of units there are. `scope` is the name under
-    which the pool itself refuses.
+    `resources` and `agent_limits` map names to the number of units there are. `grace` is in seconds. `scope`
+    is the name under which the pool itself refuses. Raises `ValueError` if there is not at least one place.
     """
 
     def __init__(
@@ -120,15 +149,25 @@ class SubAgentManager:
         """Places kept for requests with `reserved`."""
         self.peak = 0
         """Most places ever taken at once."""
+        self._active_reserved = 0
+        """Places taken by requests with `reserved`."""
         self._used: dict[str, int] = {}
         """Resource → units in use."""
         self._of_agent: dict[str, int] = {}
         """Limited agent → its sub-agents."""
         self._sub_agents: dict[str, SubAgent] = {}
-        self._waiting: dict[str, Callable[[], None]] = {}
-        """Run → how to wake it; in turn."""
-        self._returning: deque[asyncio.Future[None]] = deque()
+        self._returning: dict[SubAgent, asyncio.Future[None]] = {}
         """Sub-agents that gave their place back and want one again: before anything new."""
+        self._waiting: dict[str, _Waiting] = {}
+        """Runs that were refused, in turn."""
+        self._turns: dict[str, int] = {}
+        """Runs that were woken and have not ticked since → places promised to them."""
+        self._promised = 0
+        """Sum of `_turns`."""
+        self._freed = 0
+        """How often places came free: a run that was refused since the last time need not ask again."""
+        self._put_off: set[str] = set()
+        """Runs that were refused only because free places are promised to others."""
         self._name = uuid7().hex[-12:]
         self._count = 0
 
@@ -137,60 +176,102 @@ class SubAgentManager:
     def spawn(self, request: SpawnRequest) -> str:
         """Take a place and name the attempt; nothing runs yet. Never waits.
 
-        Raises `ConcurrencyLimit` if there is no place for now, and `PermanentError` if the request asks for
-        more than the pool has at all.
+        The caller owes a `launch()` or a `release()`. Raises `ConcurrencyLimit` if there is no place for
+        now, and `PermanentError` if the request asks for more than the pool has at all.
         """
         self._check(request)
         self._count += 1
         handle = f"{self._name}-{self._count:x}"
-        self._sub_agents[handle] = SubAgent(self, handle, request)
-        self._take(request)
+        self._sub_agents[handle] = sub_agent = SubAgent(self, handle, request)
+        self._take(sub_agent)
+        run = request.run
+        if self._promised and self._turns.get(run):
+            self._turns[run] -= 1
+            self._promised -= 1
+        if len(self._waiting) > 1 and run in self._waiting:  # it had its turn
+            self._waiting[run] = self._waiting.pop(run)
         return handle
 
     def _check(self, request: SpawnRequest) -> None:
-        places = self.max_concurrent if request.reserved else self.max_concurrent - self.reserved
-        for name, demand in request.resources:
+        resources = request.resources
+        for name, demand in resources:
             if demand > self.resources.get(name, 0):
                 raise PermanentError(
                     f"task {request.task!r} asks for {demand} of resource {name!r}, "
                     f"but the pool has {self.resources.get(name, 0)} in all"
                 )
-        if self.active >= places or self._returning:
+        if self.active >= self.max_concurrent:
             raise ConcurrencyLimit(f"the {self.scope} is full", self.scope, self.active, self.max_concurrent)
-        for name, demand in request.resources:
+        if self._returning or self._promised or self.reserved:
+            self._check_kept(request)
+        for name, demand in resources:
             used, most = self._used.get(name, 0), self.resources[name]
+            if self._returning:
+                used += sum(dict(s.request.resources).get(name, 0) for s in self._returning)
             if used + demand > most:
                 raise ConcurrencyLimit(f"resource {name} is in use", f"resource:{name}", used, most)
         agent = request.agent
         if agent is not None and agent in self.agent_limits:
             busy, most = self._of_agent.get(agent, 0), self.agent_limits[agent]
+            busy += sum(s.request.agent == agent for s in self._returning)
             if busy >= most:
                 raise ConcurrencyLimit(f"agent {agent} is busy", f"agent:{agent}", busy, most)
 
-    def _take(self, request: SpawnRequest) -> None:
+    def _check_kept(self, request: SpawnRequest) -> None:
+        """Refuse if the free places are kept: for returning sub-agents, for planning, for runs in turn."""
+        room = self.max_concurrent - self.active - len(self._returning)
+        what = "sub-agents that come back"
+        if room > 0 and not request.reserved:
+            what = "planning"
+            room -= self._kept
+            if room > 0:
+                what = "the run whose turn it is"
+                room -= self._promised - self._turns.get(request.run, 0)
+                if room <= 0:
+                    self._put_off.add(request.run)
+        if room <= 0:
+            reason = f"the free places of the {self.scope} are kept for {what}"
+            raise ConcurrencyLimit(reason, self.scope, self.active, self.max_concurrent)
+
+    @property
+    def _kept(self) -> int:
+        """Reserved places that no request with `reserved` has taken."""
+        return max(0, self.reserved - self._active_reserved)
+
+    def _take(self, sub_agent: SubAgent) -> None:
+        request = sub_agent.request
+        sub_agent._has_place = True
         self.active += 1
-        self.peak = max(self.peak, self.active)
+        if self.active > self.peak:
+            self.peak = self.active
+        if request.reserved:
+            self._active_reserved += 1
         for name, demand in request.resources:
             self._used[name] = self._used.get(name, 0) + demand
         if request.agent in self.agent_limits:
             self._of_agent[request.agent] = self._of_agent.get(request.agent, 0) + 1
 
-    def _free(self, request: SpawnRequest) -> None:
+    def _free(self, sub_agent: SubAgent) -> None:
+        """Give the place back, if it has one."""
+        if not sub_agent._has_place:
+            return
+        sub_agent._has_place = False
+        request = sub_agent.request
         self.active -= 1
+        if request.reserved:
+            self._active_reserved -= 1
         for name, demand in request.resources:
             self._used[name] -= demand
         if request.agent in self.agent_limits:
             self._of_agent[request.agent] -= 1
-        while self._returning:
-            waiter = self._returning.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        self._wake_next()
+        self._room_again()
 
     @contextmanager
     def reserve_slots(self, count: int) -> Generator[None]:
-        """Keep `count` places for requests with `reserved`, so that ordinary tasks can't starve those."""
+        """Keep `count` places for requests with `reserved`, so that ordinary tasks can't starve those.
+
+        Raises `ValueError` unless at least one place is left for ordinary tasks.
+        """
         if not 0 < count < self.max_concurrent - self.reserved:
             raise ValueError(
                 f"can't reserve {count} of {self.max_concurrent} places ({self.reserved} reserved)"
@@ -200,96 +281,153 @@ class SubAgentManager:
             yield
         finally:
             self.reserved -= count
-            self._wake_next()
+            self._room_again()
 
     # --- freed places ---------------------------------------------------------------------------------
 
     @property
     def free(self) -> int:
         """How many places an ordinary request could take now."""
-        return 0 if self._returning else max(0, self.max_concurrent - self.reserved - self.active)
+        return max(0, self._unpromised - self._kept)
+
+    @property
+    def _unpromised(self) -> int:
+        return self.max_concurrent - self.active - len(self._returning) - self._promised
 
     def wake_when_free(self, run: str, wake: Callable[[], None]) -> None:
-        """Call `wake` once when it is this run's turn to have a freed place.
+        """Call `wake` once when it is this run's turn to have a freed place. For a run that was refused.
 
-        Runs are woken in turn, one for each place. A run that was woken calls `turn_over` after its tick.
+        Runs are woken in turn, one for each place, and the place is kept for the run that was woken until it
+        calls `turn_over` after its tick.
         """
-        self._waiting[run] = wake
+        seen = self._freed
+        if run in self._put_off:
+            self._put_off.discard(run)
+            seen = -1
+        self._waiting[run] = _Waiting(wake, seen)
 
     def turn_over(self, run: str) -> None:
         """Say that a run has taken what it wants: if places are still free, the next one is woken."""
-        if self._waiting and self.free > 0 and not (len(self._waiting) == 1 and run in self._waiting):
+        if run in self._turns:
+            self._promised -= self._turns.pop(run)
+        if self._waiting and self._unpromised > 0:
             self._wake_next()
 
     def leave(self, run: str) -> None:
         """Say that a run does not wait for places any more."""
-        if self._waiting.pop(run, None) is not None and self.free > 0:
-            self._wake_next()
+        self._waiting.pop(run, None)
+        self._put_off.discard(run)
+        self.turn_over(run)
 
-    def _wake_next(self) -> None:
-        if self._waiting:
-            run = next(iter(self._waiting))
-            self._waiting.pop(run)()
+    def _room_again(self) -> None:
+        """Hand a place that came free to whoever is first."""
+        self._freed += 1
+        if self._returning:
+            self._let_return()
+        if (self._waiting or self._turns) and self._unpromised > 0:
+            self._wake_next(also_promised=True)
+
+    def _wake_next(self, *, also_promised: bool = False) -> None:
+        """Wake the first run that has not been refused since places came free, and keep one for it."""
+        for run, waiting in self._waiting.items():
+            if waiting.seen < self._freed:
+                del self._waiting[run]
+                self._turns[run] = self._turns.get(run, 0) + 1
+                self._promised += 1
+                waiting.wake()
+                return
+        if also_promised and self._turns:  # several places came free at once: round and round
+            run = next(iter(self._turns))
+            self._turns[run] = self._turns.pop(run) + 1
+            self._promised += 1
 
     # --- running --------------------------------------------------------------------------------------
 
     def launch(self, handle: str) -> None:
-        """Begin an admitted attempt. Needs a running event loop."""
-        sub_agent = self._sub_agents[handle]
-        if sub_agent._task is not None:
-            raise BugError(f"attempt {handle} was launched twice")
+        """Begin an admitted attempt. Needs a running event loop.
+
+        One that was canceled in the meantime does not begin: it has its report at once. Raises `BugError` if
+        there is no such attempt, or if it was launched before.
+        """
+        sub_agent = self._admitted(handle, "launched")
+        if sub_agent.cancel_reason is not None:
+            self._end(sub_agent, Canceled(sub_agent.cancel_reason))
+            return
         sub_agent._task = asyncio.get_running_loop().create_task(self._run(sub_agent))
 
     def release(self, handle: str) -> None:
-        """Give back the place of an attempt that was admitted and will not be launched. It has no report."""
-        sub_agent = self._sub_agents[handle]
-        if sub_agent._task is not None:
-            raise BugError(f"attempt {handle} is under way and can't be released")
+        """Give back the place of an attempt that was admitted and will not be launched. It has no report.
+
+        Raises `BugError` if there is no such attempt, or if it was launched.
+        """
+        sub_agent = self._admitted(handle, "released")
         del self._sub_agents[handle]
-        self._free(sub_agent.request)
+        self._note_end(sub_agent)
+        self._free(sub_agent)
+
+    def _admitted(self, handle: str, what: str) -> SubAgent:
+        sub_agent = self._sub_agents.get(handle)
+        if sub_agent is None:
+            raise BugError(f"attempt {handle} can't be {what}: it is not in the pool (any more)")
+        if sub_agent._task is not None:
+            raise BugError(f"attempt {handle} can't be {what}: it was launched before")
+        return sub_agent
 
     async def _run(self, sub_agent: SubAgent) -> None:
+        sub_agent._begun = True
         outcome: Outcome
         try:
             outcome = Completed(await sub_agent.request.start(sub_agent))
         except asyncio.CancelledError:
             reason = sub_agent.cancel_reason
             outcome = Failed("the attempt canceled itself") if reason is None else Canceled(reason)
+        except GeneratorExit as error:
+            if not _is_current(sub_agent._task):  # nobody raised it: the coroutine is thrown away
+                raise
+            outcome = outcome_of(error)
         except BaseException as error:
             outcome = outcome_of(error)
+        self._end(sub_agent, outcome)
+
+    def _end(self, sub_agent: SubAgent, outcome: Outcome) -> None:
         del self._sub_agents[sub_agent.handle]
         if sub_agent._force_timer is not None:
             sub_agent._force_timer.cancel()
         if sub_agent._holds is None:
-            self._free(sub_agent.request)
-            self._report(sub_agent, outcome)
+            self._free(sub_agent)
         else:
-            self._report(sub_agent, outcome)
-            await asyncio.gather(*sub_agent._holds, return_exceptions=True)
-            self._free(sub_agent.request)
+            held = asyncio.gather(*sub_agent._holds, return_exceptions=True)
+            held.add_done_callback(lambda _: self._free(sub_agent))
+        self._report(sub_agent, outcome)
 
     def _report(self, sub_agent: SubAgent, outcome: Outcome) -> None:
         if not sub_agent.ended:
-            sub_agent.ended = True
+            self._note_end(sub_agent)
             request = sub_agent.request
             request.on_end(request.task, sub_agent.handle, outcome)
+
+    @staticmethod
+    def _note_end(sub_agent: SubAgent) -> None:
+        sub_agent.ended = True
+        if sub_agent._end_waiter is not None and not sub_agent._end_waiter.done():
+            sub_agent._end_waiter.set_result(None)
 
     def cancel(self, handle: str, reason: str = "canceled") -> None:
         """Ask an attempt to stop; after the grace period it is forced. Its report says how it ended.
 
-        Does nothing if it has ended. An attempt that was not launched yet is launched into its cancellation,
-        so that it too has its one report.
+        Does nothing if it has ended or was asked before. An attempt that was not launched yet has its report
+        when it is launched; its work is not begun.
         """
         sub_agent = self._sub_agents.get(handle)
         if sub_agent is None or sub_agent.cancel_reason is not None:
             return
         sub_agent.cancel_reason = reason
         if sub_agent._task is None:
-            del self._sub_agents[handle]
-            self._free(sub_agent.request)
-            self._report(sub_agent, Canceled(reason))
             return
         sub_agent._task.cancel()
+        if not sub_agent._begun:
+            self._end(sub_agent, Canceled(reason))
+            return
         loop = asyncio.get_running_loop()
         sub_agent._force_timer = loop.call_later(self.grace, self._force, sub_agent)
 
@@ -297,6 +435,7 @@ class SubAgentManager:
         task = sub_agent._task
         if task is None or task.done():
             return
+        sub_agent._forced = True
         task.cancel()
         loop = asyncio.get_running_loop()
         sub_agent._force_timer = loop.call_later(AFTER_FORCE, self._give_up, sub_agent)
@@ -307,42 +446,78 @@ class SubAgentManager:
 
     def kill_all(self, run: str | None = None) -> None:
         """Force all sub-agents (of one run) at once, without a grace period."""
+        loop = asyncio.get_running_loop()
         for sub_agent in list(self._sub_agents.values()):
             if run is not None and sub_agent.request.run != run:
                 continue
-            if sub_agent.cancel_reason is None:
-                self.cancel(sub_agent.handle, "killed")
+            self.cancel(sub_agent.handle, "killed")
+            if sub_agent._task is None or sub_agent._task.done() or sub_agent.ended or sub_agent._forced:
+                continue
             if sub_agent._force_timer is not None:
                 sub_agent._force_timer.cancel()
-            self._force(sub_agent)
+            # not now: two cancellations before its next step would reach the work as one
+            sub_agent._force_timer = loop.call_soon(self._force, sub_agent)
 
     async def stop(self, run: str | None = None) -> None:
         """Stop all sub-agents (of one run): asked, then forced; returns when they ended or were given up."""
-        mine = [s for s in self._sub_agents.values() if run is None or s.request.run == run]
-        for sub_agent in mine:
+        loop = asyncio.get_running_loop()
+        waiters = []
+        for sub_agent in list(self._sub_agents.values()):
+            if run is not None and sub_agent.request.run != run:
+                continue
             self.cancel(sub_agent.handle, "the run is over")
-        tasks = [s._task for s in mine if s._task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self.grace + 2 * AFTER_FORCE)
+            if not sub_agent.ended:
+                if sub_agent._end_waiter is None:
+                    sub_agent._end_waiter = loop.create_future()
+                waiters.append(sub_agent._end_waiter)
+        if waiters:
+            await asyncio.wait(waiters, timeout=self.grace + 2 * AFTER_FORCE)
 
     # --- parents that wait for their children ---------------------------------------------------------
 
-    def _give_place_back(self, sub_agent: SubAgent) -> None:
-        self._free(sub_agent.request)
-
     async def _take_place_again(self, sub_agent: SubAgent) -> None:
-        request = sub_agent.request
-        while self.active >= self.max_concurrent or self._returning:
-            place = asyncio.get_running_loop().create_future()
-            self._returning.append(place)
-            try:
-                await place
-            except asyncio.CancelledError:
-                # the attempt ends now and will free a place: so it counts as having taken one
-                break
-            if self.active < self.max_concurrent:
-                break
-        self._take(request)
+        if not self._returning and self._can_return(sub_agent.request):
+            self._take(sub_agent)
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._returning[sub_agent] = place
+        try:
+            await place
+        finally:
+            # canceled: it goes on without a place, to its end
+            if self._returning.pop(sub_agent, None) is not None:
+                self._room_again()
+
+    def _let_return(self) -> None:
+        for sub_agent, place in list(self._returning.items()):
+            if not place.done() and self._can_return(sub_agent.request):
+                del self._returning[sub_agent]
+                self._take(sub_agent)
+                place.set_result(None)
+
+    def _can_return(self, request: SpawnRequest) -> bool:
+        if self.active + (0 if request.reserved else self._kept) >= self.max_concurrent:
+            return False
+        if any(self._used.get(name, 0) + demand > self.resources[name] for name, demand in request.resources):
+            return False
+        return self._of_agent.get(request.agent or "", 0) < self.agent_limits.get(
+            request.agent or "", math.inf
+        )
+
+
+class _Waiting(NamedTuple):
+    """A run that was refused."""
+
+    wake: Callable[[], None]
+    seen: int
+    """The value of `_freed` when it was refused."""
+
+
+def _is_current(task: asyncio.Task[None] | None) -> bool:
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no event loop is running
+        return False
 
 
 def outcome_of(error: BaseException) -> Outcome:
