@@ -1,0 +1,111 @@
+"""The command `allready`: its commands, and what becomes of errors.
+
+Nothing heavy is imported here: a command brings what it needs when it is called, so that `allready --version`
+and mistakes in the command line are answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from allready.cli import look, plans, running, steering
+from allready.errors import AllreadyError, BugError, LeaseLost, OutsideError, PlanError, UserError
+
+FAILED = 1
+BAD_INPUT = 2
+TAKEN_OVER = 5
+INTERRUPTED = 130
+"""Exit codes; a run's own are in `running`."""
+
+app = typer.Typer(
+    name="allready",
+    help="Runs a graph of tasks on a pool of sub-agents: in parallel, durably, in sight.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"allready {version('allready')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - done by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
+
+
+running.register(app)
+plans.register(app)
+look.register(app)
+steering.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code. Errors are told on stderr, without a traceback."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        sys.stdout.flush()
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has had enough (`allready list | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except AllreadyError as error:
+        return tell(error)
+    except Exception as error:
+        return _usage_error(error)
+    return code if isinstance(code, int) else 0
+
+
+def tell(error: AllreadyError) -> int:
+    """Say on stderr what is wrong; gives the exit code for it."""
+    if isinstance(error, BugError):
+        import traceback
+
+        traceback.print_exception(error)
+        return FAILED
+    if isinstance(error, PlanError):
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"allready: {count} problem{'s' * (count != 1)}; nothing was run", file=sys.stderr)
+        return BAD_INPUT
+    print(f"allready: {error}", file=sys.stderr)
+    if isinstance(error, LeaseLost):
+        return TAKEN_OVER
+    return BAD_INPUT if isinstance(error, UserError | OutsideError) else FAILED
+
+
+def _usage_error(error: Exception) -> int:
+    """Show a mistake in the command line as typer does; anything else is a bug of ours."""
+    show = getattr(error, "show", None)
+    code = getattr(error, "exit_code", None)
+    if show is None or not isinstance(code, int):
+        raise error
+    show()
+    return code

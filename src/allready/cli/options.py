@@ -1,0 +1,132 @@
+"""Options that several commands share, and the settings that stand behind them.
+
+Settings come from `[tool.allready]` in pyproject.toml, `allready.toml` and the environment (`ALLREADY_STORE`,
+`ALLREADY_MAX_PARALLEL`), in rising order; an option on the command line stands above them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from allready.errors import PlanError, Problem, UserError
+
+if TYPE_CHECKING:
+    from allready.store.contract import Store
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Where runs are kept. Default: sqlite:///.allready/runs.db"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+MaxParallelOption = Annotated[
+    int | None,
+    typer.Option("--max-parallel", min=1, metavar="N", help="Places in the pool. Default: the plan's, or 5"),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Give a variable of the plan a value; can be repeated."),
+]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")
+]
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A task's id.")]
+
+
+@dataclass(slots=True)
+class Settings:
+    """What is configured, for commands whose option was not given."""
+
+    store: str | None = None
+    max_parallel: int | None = None
+    quiet: bool = False
+
+
+def load_settings(folder: Path | None = None) -> Settings:
+    """Read the configuration of `folder` (None: the current one) and of the environment.
+
+    Raises `PlanError` with everything in it that is not valid.
+    """
+    folder = folder or Path.cwd()
+    problems: list[Problem] = []
+    settings = Settings()
+    for path, table in ((folder / "pyproject.toml", ("tool", "allready")), (folder / "allready.toml", ())):
+        for key, value in _read(path, table, problems).items():
+            _set(settings, key, value, str(path.name), key, problems)
+    for field in fields(Settings):
+        name = f"ALLREADY_{field.name.upper()}"
+        text = os.environ.get(name)
+        if text:
+            _set(settings, field.name, _from_text(field.name, text), "the environment", name, problems)
+    if problems:
+        raise PlanError(problems)
+    return settings
+
+
+def _read(path: Path, table: tuple[str, ...], problems: list[Problem]) -> dict[str, Any]:
+    try:
+        content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        if table and isinstance(error, ValueError):
+            return {}  # somebody else's file: they will tell
+        problems.append(Problem(f"can't be read: {error}", path.name))
+        return {}
+    for name in table:
+        content = content.get(name, {}) if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _from_text(key: str, text: str) -> Any:
+    if key == "max_parallel" and text.strip().isdecimal():
+        return int(text)
+    if key == "quiet":
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return text
+
+
+def _set(
+    settings: Settings, key: str, value: Any, where: str, name: str, problems: list[Problem]
+) -> None:
+    wanted = {"store": str, "max_parallel": int, "quiet": bool}
+    if key not in wanted:
+        problems.append(Problem(f"unknown key {name!r}; there are {', '.join(wanted)}", where))
+    elif type(value) is not wanted[key] or (key == "max_parallel" and value < 1):
+        kinds = {"store": "a URL or path", "max_parallel": "a whole number from 1", "quiet": "true or false"}
+        problems.append(Problem(f"{name} must be {kinds[key]}, not {value!r}", where))
+    else:
+        setattr(settings, key, value)
+
+
+def variables_of(given: list[str] | None) -> dict[str, str]:
+    """Give the variables of `--set`. Raises `UserError` for what is not NAME=VALUE."""
+    found = {}
+    for text in given or []:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise UserError(f"--set {text}: write --set NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def open_settled_store(store: str | None, *, create: bool = False) -> Store:
+    """Open the store of an option, else the configured one; without `create` it has to be there."""
+    from allready.store.open import open_store
+
+    url = store if store is not None else load_settings().store
+    return open_store(url, create=create)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()

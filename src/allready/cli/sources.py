@@ -1,0 +1,65 @@
+"""Where plans come from: a file, standard input, or a Python module."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from allready.errors import PlanError, Problem, UserError
+
+if TYPE_CHECKING:
+    from allready.agents.definitions import AgentDefinition
+    from allready.plan.plan import Plan
+
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def read_plan(
+    source: str, variables: Mapping[str, str] | None = None
+) -> tuple[Plan, Mapping[str, AgentDefinition]]:
+    """Give the plan that `source` names, and the agents found in files.
+
+    `source` is a path, `-` for standard input, or `package.module:plan`. Raises `PlanError` with everything
+    that is wrong; what is wrong with agents' files is in it if the plan has problems anyway, else it is a
+    warning on stderr.
+    """
+    from allready.agents.definitions import load_agents
+
+    library = load_agents(Path.cwd())
+    try:
+        plan = _read(source, variables or {}, library.agents)
+    except PlanError as error:
+        raise PlanError([*error.problems, *library.problems]) from None
+    for problem in library.problems:
+        print(f"warning: {problem} (this agent is left out)", file=sys.stderr)
+    return plan, library.agents
+
+
+def _read(source: str, variables: Mapping[str, str], agents: Mapping[str, AgentDefinition]) -> Plan:
+    if _REFERENCE.fullmatch(source) and not Path(source).exists():
+        if variables:
+            raise UserError("--set fills the variables of plan files; a plan from Python has its own")
+        return _import(source)
+    from allready.plan.load import load_plan_file
+
+    return load_plan_file(source, variables=variables, known_agents=agents)
+
+
+def _import(reference: str) -> Plan:
+    from allready.plan.imports import import_object
+    from allready.plan.plan import Plan
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = import_object(reference)
+    except Exception as error:  # whatever the module does when it is imported
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise PlanError([Problem(f"can't be imported: {text}", reference)]) from error
+    if not isinstance(found, Plan):
+        raise PlanError([Problem(f"is no Plan but a {type(found).__name__}", reference)])
+    found.source = reference
+    return found
