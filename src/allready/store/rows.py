@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from allready.core.events import Change
 from allready.store.contract import CommandRow, InputRow, JournalEvent, Owner, RunRow, TaskRow
 
 REPLACEMENT = "\ufffd"
@@ -121,6 +122,20 @@ def result_values(run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "run_id": run_id,
         **_result(row["output"], row["data"], row["has_data"]),
         "output_file": clean(row["output_file"]),
+    }
+
+
+def event_values(run_id: str, seq: int, change: Change) -> dict[str, Any]:
+    """Give an event as the database takes it."""
+    at, kind, task, attempt, data = change
+    return {
+        "run_id": run_id,
+        "seq": seq,
+        "at": at,
+        "type": kind,
+        "task": task,
+        "attempt": attempt,
+        "data": None if data is None else to_json(data),
     }
 
 

@@ -2,14 +2,12 @@
 
 What differs between databases is in one class for each (`SqliteDatabase`): how to connect and begin, what
 an error means, how to hear of changes. Everything here is portable.
-
-Statements of the hot path are compiled once and given to the driver as text, with all rows at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
@@ -17,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from allready.errors import BugError, LeaseLost, RunNotFound, RunOwned, StoreError, UserError
 from allready.store import migrate, rows, schema
 from allready.store.contract import (
     LEASE_SECONDS,
-    RESULT_COLUMNS,
     RUN_COLUMNS,
-    TASK_COLUMNS,
     Batch,
     CommandRow,
     InputRow,
@@ -37,6 +34,7 @@ from allready.store.contract import (
 from allready.store.lease import lease_clock
 from allready.store.owners import is_alive
 from allready.store.sqlite import SqliteDatabase
+from allready.store.statements import Statements
 
 CHUNK = 1000
 """Rows that are made and written at a time, and values in one IN."""
@@ -44,7 +42,6 @@ NAME_MINIMUM = 4
 """Characters of a beginning of a run's id."""
 SHOWN = 10
 """Candidates in an error message."""
-_Result = sa.CursorResult[*tuple[Any, ...]]
 _LAST = "\U0010ffff"
 """Sorts after everything that an id may go on with."""
 
@@ -64,82 +61,6 @@ _COMMAND = [
 _OWNER = [_runs.c[name] for name in ("owner_host", "owner_boot_id", "owner_pid", "owner_started")]
 
 
-class _Statement:
-    """A statement in the database's own words, to be run for many rows (mappings) at once."""
-
-    def __init__(self, statement: sa.Executable, dialect: sa.Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
-        self._sql: str = compiled.string
-        self._order: Sequence[str] | None = compiled.positiontup
-
-    def run(self, connection: sa.Connection, values: Sequence[Mapping[str, Any]]) -> _Result:
-        """Run it; the result's `rowcount` is that of all rows together."""
-        order = self._order
-        if order is None:
-            return connection.exec_driver_sql(self._sql, list(values))
-        return connection.exec_driver_sql(self._sql, [tuple([row[name] for name in order]) for row in values])
-
-    def run_one(self, connection: sa.Connection, values: Mapping[str, Any]) -> _Result:
-        """Run it for one row."""
-        order = self._order
-        return connection.exec_driver_sql(
-            self._sql, dict(values) if order is None else tuple([values[name] for name in order])
-        )
-
-
-class _Statements:
-    """The statements of the hot path, for one dialect."""
-
-    def __init__(self, dialect: sa.Dialect) -> None:
-        self._dialect = dialect
-        self.insert_task = self._of(sa.insert(_tasks))
-        self.insert_event = self._of(sa.insert(_events))
-        self.insert_input = self._of(sa.insert(_inputs))
-        self.update_task = self._of(_task_update(TASK_COLUMNS))
-        self.update_result = self._of(_task_update(RESULT_COLUMNS))
-        self.take_command = self._of(
-            sa.update(_commands)
-            .where(
-                _commands.c.id == sa.bindparam("command_id"),
-                _commands.c.run_id == sa.bindparam("run"),
-                _commands.c.done_at.is_(None),
-            )
-            .values(done_at=sa.bindparam("now"), refused=sa.bindparam("reason"))
-        )
-        self._advance: dict[tuple[str, ...], _Statement] = {}
-
-    def advance(self, columns: tuple[str, ...]) -> _Statement:
-        """Give the statement that moves a run on, if the epoch is right, and sets these columns."""
-        statement = self._advance.get(columns)
-        if statement is None:
-            statement = self._advance[columns] = self._of(
-                sa.update(_runs)
-                .where(
-                    _runs.c.id == sa.bindparam("run_id"),
-                    _runs.c.epoch == sa.bindparam("held_epoch"),
-                    _runs.c.owner_pid.is_not(None),
-                )
-                .values(
-                    last_seq=_runs.c.last_seq + sa.bindparam("more_events"),
-                    last_input=_runs.c.last_input + sa.bindparam("more_inputs"),
-                    **{name: sa.bindparam(f"new_{name}", type_=_runs.c[name].type) for name in columns},
-                )
-                .returning(_runs.c.last_seq, _runs.c.last_input)
-            )
-        return statement
-
-    def _of(self, statement: sa.Executable) -> _Statement:
-        return _Statement(statement, self._dialect)
-
-
-def _task_update(columns: Iterable[str]) -> sa.Update:
-    return (
-        sa.update(_tasks)
-        .where(_tasks.c.run_id == sa.bindparam("run_id"), _tasks.c.index == sa.bindparam("index"))
-        .values({name: sa.bindparam(name, type_=_tasks.c[name].type) for name in columns})
-    )
-
-
 class SqlStore:
     """A store in an SQL database; see `contract.Store` for what it promises.
 
@@ -151,7 +72,7 @@ class SqlStore:
         self.clock = clock
         self._database = database
         self._closed = False
-        self._statements = _Statements(database.engine.dialect)
+        self._statements = Statements(database.engine.dialect)
 
     @property
     def path(self) -> Path | None:
@@ -182,72 +103,71 @@ class SqlStore:
                 raise StoreError(f"run {run.id} is in {self.url} already")
             connection.execute(sa.insert(_runs).values(rows.run_values(run)))
             connection.execute(sa.insert(schema.plans).values(run_id=run.id, plan=rows.to_json(run.plan)))
-            self._insert_tasks(connection, run.id, tasks)
+            self._insert_tasks(connection.connection.cursor(), run.id, tasks)
 
-    def _insert_tasks(self, connection: sa.Connection, run_id: str, tasks: Iterable[TaskRow]) -> None:
+    def _insert_tasks(self, cursor: DBAPICursor, run_id: str, tasks: Iterable[TaskRow]) -> None:
         left = iter(tasks)
         while chunk := [rows.task_values(run_id, task) for task in islice(left, CHUNK)]:
-            self._statements.insert_task.run(connection, chunk)
+            self._statements.insert_task.run(cursor, chunk)
 
     def commit(self, run_id: str, epoch: int, batch: Batch) -> int:
         """Write the batch and give the seq of its last event."""
-        statements = self._statements
         with self._writing() as connection:
-            last_seq, last_input = self._advance(connection, run_id, epoch, batch)
-            if batch.new_tasks:
-                self._insert_tasks(connection, run_id, batch.new_tasks)
-            if batch.tasks:
-                values = [rows.state_values(run_id, row) for row in batch.tasks]
-                _expect(len(values), statements.update_task.run(connection, values), "tasks")
-            if batch.results:
-                values = [rows.result_values(run_id, row) for row in batch.results]
-                _expect(len(values), statements.update_result.run(connection, values), "results")
+            cursor = connection.connection.cursor()
+            last_seq, last_input = self._advance(connection, cursor, run_id, epoch, batch)
+            self._write_tasks(cursor, run_id, batch)
             if batch.changes:
                 first = last_seq - len(batch.changes) + 1
-                values = [
-                    {
-                        "run_id": run_id,
-                        "seq": seq,
-                        "at": change.at,
-                        "type": change.type,
-                        "task": change.task,
-                        "attempt": change.attempt,
-                        "data": None if change.data is None else rows.to_json(change.data),
-                    }
-                    for seq, change in enumerate(batch.changes, first)
-                ]
-                statements.insert_event.run(connection, values)
+                values = [rows.event_values(run_id, *entry) for entry in enumerate(batch.changes, first)]
+                self._statements.insert_event.run(cursor, values)
             if batch.inputs:
                 entry = {"run_id": run_id, "seq": last_input, "data": rows.to_json(batch.inputs)}
-                statements.insert_input.run(connection, [entry])
+                self._statements.insert_input.run(cursor, [entry])
             if batch.commands:
-                now = self.clock()
-                values = [
-                    {"command_id": command, "run": run_id, "now": now, "reason": rows.clean(reason)}
-                    for command, reason in batch.commands
-                ]
-                _expect(len(values), statements.take_command.run(connection, values), "commands")
+                self._take_commands(cursor, run_id, batch.commands)
         return last_seq
 
-    def _advance(self, connection: sa.Connection, run_id: str, epoch: int, batch: Batch) -> tuple[int, int]:
+    def _advance(
+        self, connection: sa.Connection, cursor: DBAPICursor, run_id: str, epoch: int, batch: Batch
+    ) -> tuple[int, int]:
         """Prove the epoch and number what comes; gives the last event's and the last input's number."""
-        run = batch.run or {}
         values = {
             "run_id": run_id,
             "held_epoch": epoch,
             "more_events": len(batch.changes),
             "more_inputs": 1 if batch.inputs else 0,
         }
+        run = batch.run or {}
         for name, value in run.items():
             if name not in RUN_COLUMNS:
                 raise BugError(f"a commit may not set the run's column {name!r}")
             encode = rows.RUN_ENCODERS.get(name)
             values[f"new_{name}"] = value if encode is None else encode(value)
-        row = self._statements.advance(tuple(run)).run_one(connection, values).first()
-        if row is None:
+        numbers = self._statements.advance(tuple(run)).ask(cursor, values)
+        if numbers is None:
             raise LeaseLost(self._who_has(connection, run_id, epoch))
-        last_seq, last_input = row
-        return last_seq, last_input
+        return numbers[0], numbers[1]
+
+    def _write_tasks(self, cursor: DBAPICursor, run_id: str, batch: Batch) -> None:
+        if batch.new_tasks:
+            self._insert_tasks(cursor, run_id, batch.new_tasks)
+        if batch.tasks:
+            values = [rows.state_values(run_id, row) for row in batch.tasks]
+            _expect(len(values), self._statements.update_task.run(cursor, values), "tasks")
+        if batch.results:
+            values = [rows.result_values(run_id, row) for row in batch.results]
+            _expect(len(values), self._statements.update_result.run(cursor, values), "results")
+
+    def _take_commands(
+        self, cursor: DBAPICursor, run_id: str, taken: Iterable[tuple[int, str | None]]
+    ) -> None:
+        """Mark commands as taken. Each can be taken once: a second time would be an effect too many."""
+        now = self.clock()
+        values = [
+            {"command_id": command, "run": run_id, "now": now, "reason": rows.clean(reason)}
+            for command, reason in taken
+        ]
+        _expect(len(values), self._statements.take_command.run(cursor, values), "commands")
 
     def acquire(self, run_id: str, owner: Owner) -> Lease:
         """Take the run."""
@@ -527,7 +447,7 @@ class SqlStore:
             yield
         except sa.exc.DBAPIError as error:
             raise StoreError(self._database.explain(error.orig or error)) from error
-        except (sa.exc.SQLAlchemyError, OSError) as error:
+        except (sa.exc.SQLAlchemyError, self._database.driver_error) as error:
             raise StoreError(self._database.explain(error)) from error
 
     @contextmanager
@@ -545,11 +465,9 @@ class SqlStore:
             yield connection
 
 
-def _expect(count: int, result: _Result, what: str) -> None:
-    if result.rowcount != count:
-        raise BugError(
-            f"a commit was to change {count} {what}, but {result.rowcount} of them were there to change"
-        )
+def _expect(count: int, touched: int, what: str) -> None:
+    if touched != count:
+        raise BugError(f"a commit was to change {count} {what}, but {touched} of them were there to change")
 
 
 def _time(at: float) -> str:

@@ -32,6 +32,9 @@ _WRITE = {"allready_write": True}
 class SqliteDatabase:
     """One SQLite file: how to make it, how to connect, and what its errors mean."""
 
+    driver_error: type[Exception] = sqlite3.Error
+    """What the driver raises where SQLAlchemy is not in between."""
+
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
         self.url = f"sqlite:///{path}"
@@ -173,4 +176,4 @@ def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     write = connection.get_execution_options().get("allready_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    connection.connection.cursor().execute("BEGIN IMMEDIATE" if write else "BEGIN")
