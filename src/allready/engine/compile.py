@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from allready.agents.definitions import AgentDefinition
 from allready.agents.kinds import problem_of
 from allready.agents.router import Router
-from allready.core.graph import TaskSpec
+from allready.core.graph import TaskGraph, TaskSpec
 from allready.errors import PlanError, Problem
 from allready.plan.plan import DEFAULT_TIMEOUT, Command, Function, Plan, Prompt, Task
 from allready.plan.template import names_used
@@ -27,7 +27,17 @@ class Compiled:
     specs: list[TaskSpec] = field(default_factory=list)
     definitions: dict[str, AgentDefinition] = field(default_factory=dict)
     """The agents that its tasks use."""
-    problems: list[Problem] = field(default_factory=list)
+    _graph: TaskGraph | None = None
+
+    def take_graph(self) -> TaskGraph:
+        """Give the graph of the specs: the one they were checked with, the first time."""
+        graph, self._graph = self._graph, None
+        return graph or TaskGraph(self.specs)
+
+    def use_specs(self, specs: list[TaskSpec]) -> None:
+        """Take other specs, those that a stored run was started with."""
+        self.specs = specs
+        self._graph = None
 
     @property
     def agent_limits(self) -> dict[str, int]:
@@ -43,8 +53,11 @@ def compile_plan(plan: Plan, agents: Mapping[str, AgentDefinition] | None = None
     """Give each task its agent and make the scheduler's specs.
 
     `agents` are those found in files; those of the plan itself come first. Raises `PlanError` with
-    everything that would stop the run: tasks nobody can do, agents of kinds that can't run here.
+    everything that would stop the run: parameters that nothing fills, dangling dependencies, cycles, tasks
+    nobody can do, agents of kinds that can't run here.
     """
+    if not plan.tasks:
+        raise PlanError([Problem("the plan has no tasks", plan.source)])
     plan.link()
     known = dict(agents or {})
     for name, settings in plan.agents.items():
@@ -58,6 +71,10 @@ def compile_plan(plan: Plan, agents: Mapping[str, AgentDefinition] | None = None
         problem = problem_of(definition)
         if problem is not None:
             problems.append(f"agent {name!r}: {problem}")
+    try:
+        compiled._graph = TaskGraph(compiled.specs)
+    except PlanError as error:
+        problems += [problem.message for problem in error.problems]
     if problems:
         raise PlanError(Problem(text, plan.source) for text in problems)
     return compiled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -137,7 +135,7 @@ class RunResult:
         error: str | None = None,
         started_at: float | None = None,
         finished_at: float | None = None,
-        temporary: Path | None = None,
+        temporary: object = None,
     ) -> None:
         self.id = id
         self.status = status
@@ -145,11 +143,16 @@ class RunResult:
         """Why it failed or was canceled; None if neither."""
         self.started_at = started_at
         self.finished_at = finished_at
-        self.tasks: Mapping[str, TaskReport] = _Reports(self, graph)
+        self._graph = graph
         self._plan = plan
         self._read = read
-        if temporary is not None:  # files of a run without a store live as long as its result
-            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+        self._temporary = temporary
+        """What is to live as long as this result: the files of a run without a store."""
+
+    @property
+    def tasks(self) -> Mapping[str, TaskReport]:
+        """Task id → all about how it ended."""
+        return _Reports(self, self._graph)
 
     @property
     def duration(self) -> float | None:

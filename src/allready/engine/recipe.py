@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from allready.agents.values import jsonable
 from allready.core.states import FailureStrategy, RunIf
+from allready.engine.results import adapter_of, annotations_of, revive
 from allready.errors import PermanentError, PlanError, Problem
 from allready.plan.imports import import_object
 from allready.plan.plan import Body, Command, Function, Limits, Plan, Prompt, Task
@@ -48,13 +50,18 @@ def write_recipe(plan: Plan) -> dict[str, Any]:
         except PermanentError as error:
             problems.append(Problem(f"task {task.id!r}: in its arguments, {error}", plan.source))
         tasks.append(entry)
+    variables = {}
+    try:
+        variables = jsonable(plan.vars)
+    except PermanentError as error:
+        problems.append(Problem(f"in the plan's vars, {error}", plan.source))
     if problems:
         raise PlanError(problems)
     return {
         "python": True,
         "goal": plan.goal,
         "max_parallel": plan.max_parallel,
-        "vars": jsonable(plan.vars),
+        "vars": variables,
         "agents": plan.agents,
         "limits": asdict(plan.limits),
         "resources": plan.resources,
@@ -97,9 +104,10 @@ def read_recipe(recipe: Mapping[str, Any], base_dir: Path, source: str | None = 
         fields["depends_on"] = tuple(fields["depends_on"])
         try:
             body = _read_body(entry["body"])
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # a module may raise anything while it is imported
+            reason = str(error) or type(error).__name__
             text = (
-                f"task {entry['id']!r}: function {entry['body']['function']} can't be imported ({error}); "
+                f"task {entry['id']!r}: function {entry['body']['function']} can't be imported ({reason}); "
                 "go on from the program that made the plan: run(plan, store=…, resume=RUN)"
             )
             problems.append(Problem(text, source))
@@ -119,4 +127,26 @@ def _read_body(body: Mapping[str, Any]) -> Body:
         fields["success_codes"] = tuple(fields["success_codes"])
         return Command(**fields)
     function = import_object(body["function"])
-    return Function(function, tuple(body["args"]), body["kwargs"], tuple(body["inputs"]), body["isolate"])
+    args, kwargs = _revive_arguments(function, body["args"], body["kwargs"])
+    return Function(function, args, kwargs, tuple(body["inputs"]), body["isolate"])
+
+
+def _revive_arguments(
+    call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Make arguments into the types that the function's annotations promise."""
+    kinds = annotations_of(inspect.unwrap(call))
+    try:
+        bound = inspect.signature(call).bind_partial(*args, **kwargs)
+    except (ValueError, TypeError):
+        return tuple(args), dict(kwargs)
+    for name, value in bound.arguments.items():
+        kind = kinds.get(name)
+        match bound.signature.parameters[name].kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                bound.arguments[name] = tuple(revive(item, adapter_of(kind)) for item in value)
+            case inspect.Parameter.VAR_KEYWORD:
+                bound.arguments[name] = {key: revive(item, adapter_of(kind)) for key, item in value.items()}
+            case _:
+                bound.arguments[name] = revive(value, adapter_of(kind))
+    return bound.args, bound.kwargs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -18,6 +19,7 @@ from allready.agents.output import without_last_newline
 from allready.agents.secrets import Redactor
 from allready.agents.values import jsonable
 from allready.core.states import COMPLETED
+from allready.errors import PermanentError, TaskError
 from allready.plan.plan import Function, Task
 from allready.store.contract import Store, TaskRow
 from allready.store.files import read_checked, write_synced
@@ -29,6 +31,8 @@ CACHE_BYTES = 64 * 1024 * 1024
 """Size of the outputs of a durable run that are kept in memory; older ones are read from the store again."""
 OUTPUT_FILE = "output.txt"
 DATA_FILE = "data.json"
+DATA_MARK = "$allready:file"
+"""Only key of what stands in a row for structured output that is in a file: its path, size and SHA-256."""
 JSON_TYPES = frozenset({str, int, float, bool, list, dict})
 """What JSON gives back as it was."""
 
@@ -71,29 +75,46 @@ class Results:
         return found
 
 
-def as_result(value: Any, folder: Path, redactor: Redactor) -> TaskResult:
-    """Give a `TaskResult` for what a task gave: itself, or the value of a function with its text."""
-    if isinstance(value, TaskResult):
-        return value
-    result = to_result(value, folder)
-    clean = redactor.text(result.output)
-    if clean != result.output:
-        return to_result(redactor.text(text_form(value)), folder)
+def as_result(value: Any, folder: Path, redactor: Redactor, *, durable: bool = False) -> TaskResult:
+    """Give what commands and prompts see of what Python code gave: secrets blanked, long texts in `folder`.
+
+    What JSON can't carry stays as it is, or raises `PermanentError` in a durable run.
+    """
+    try:
+        return durable_result(value, folder, redactor)
+    except PermanentError:
+        if durable:
+            raise
+    data = value.data if isinstance(value, TaskResult) else value
+    text = value.output if isinstance(value, TaskResult) else text_form(value)
+    result = to_result(redactor.text(text), folder)
+    result.data = data
     return result
 
 
 def durable_result(value: Any, folder: Path, redactor: Redactor) -> TaskResult:
-    """Give a function's value in a form that the store can keep; long ones go to files in `folder`.
+    """Give what Python code gave in a form that the store can keep; long texts go to files in `folder`.
 
     Raises `PermanentError` for what JSON can't carry.
     """
-    if isinstance(value, TaskResult):
-        return value
-    return to_result(redactor.json(jsonable(value)), folder)
+    if not isinstance(value, TaskResult):
+        return to_result(redactor.json(jsonable(value)), folder)
+    data = redactor.json(jsonable(value.data))
+    text = value.output
+    if value.output_file is not None and not value.output_file.resolve().is_relative_to(folder.resolve()):
+        try:
+            text = value.output_file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise TaskError(f"its output_file {value.output_file} can't be read: {error.strerror}") from error
+    clean = to_result(redactor.text(text), folder)
+    kept = value.output_file if text is value.output else clean.output_file
+    return TaskResult(clean.output, data, kept or clean.output_file, value.exit_code, value.artifacts)
 
 
 def as_text(value: Any) -> str:
-    """Give the text of what a function gave, without its last newline."""
+    """Give the text of what a function gave, without its last newline; the same as in a durable run."""
+    with contextlib.suppress(PermanentError):
+        value = jsonable(value)
     return without_last_newline(text_form(value))
 
 
@@ -107,33 +128,51 @@ def value_of(result: Any, task: Task) -> Any:
         return result
     if not isinstance(task.body, Function):
         return result.output if result.data is None else result.data
-    return None if result.data is None else _revive(result.data, task.body.call)
+    if result.data is None:
+        return result.output or None
+    return _revive(result.data, task.body.call)
 
 
 def _revive(value: Any, call: Callable[..., Any]) -> Any:
-    adapter = _return_type(inspect.unwrap(call))
+    return revive(value, _return_type(inspect.unwrap(call)))
+
+
+def revive(value: Any, adapter: TypeAdapter[Any] | None) -> Any:
+    """Make a JSON value into the type that an annotation promised; as it is if it is not of that type."""
     if adapter is None:
         return value
     try:
-        return adapter.validate_python(value)
-    except ValueError:  # the function does not keep to what it says
+        return adapter.validate_python(value, by_alias=True, by_name=True)
+    except ValueError:
+        pass
+    try:  # strict models take text for times and the like only from JSON
+        return adapter.validate_json(json.dumps(value), by_alias=True, by_name=True)
+    except ValueError:
         return value
 
 
 @functools.lru_cache(1_000)
 def _return_type(call: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    """Give what makes JSON values into the type that a function returns; None if nothing has to be done."""
+    return adapter_of(annotations_of(call).get("return"))
+
+
+def annotations_of(call: Callable[..., Any]) -> Mapping[str, Any]:
+    """Give the annotations of a function as types; nothing if they name what can't be found."""
     try:
-        kind = inspect.get_annotations(call, eval_str=True).get("return")
+        return inspect.get_annotations(call, eval_str=True)
     except (NameError, TypeError, AttributeError, SyntaxError):
-        return None
+        return {}
+
+
+def adapter_of(kind: Any) -> TypeAdapter[Any] | None:
+    """Give what makes JSON values into a type; None if nothing has to be done."""
     if kind is None or kind is Any or kind in JSON_TYPES:
         return None
-    from pydantic import PydanticSchemaGenerationError, TypeAdapter
+    from pydantic import PydanticUserError, TypeAdapter
 
     try:
         return TypeAdapter(kind)
-    except (PydanticSchemaGenerationError, TypeError):
+    except (PydanticUserError, TypeError, NameError):  # no type that JSON values could be made into
         return None
 
 
@@ -157,16 +196,26 @@ def result_columns(index: int, value: Any, run_folder: Path, attempt_folder: Pat
     columns.update(output=value.output, exit_code=value.exit_code, has_data=value.data is not None)
     if value.data is not None:
         text = json.dumps(value.data, ensure_ascii=False)
-        if len(text.encode("utf-8", "replace")) <= OUTPUT_LIMIT:
-            columns["data"] = value.data
+        looks_like_mark = isinstance(value.data, dict) and DATA_MARK in value.data
+        if looks_like_mark or len(text.encode("utf-8", "replace")) > OUTPUT_LIMIT:
+            columns["data"] = {DATA_MARK: _write_data(value.data, run_folder, attempt_folder)}
         else:
-            attempt_folder.mkdir(parents=True, exist_ok=True)
-            write_synced(attempt_folder / DATA_FILE, text.encode("utf-8", "replace"))
+            columns["data"] = value.data
     if value.output_file is not None and value.output_file.exists():
         columns["output_file"] = str(value.output_file.relative_to(run_folder))
         if value.output_file.stat().st_size > OUTPUT_LIMIT:  # else the row has all of it
             columns["output_size"], columns["output_sha256"] = sync_file(value.output_file)
     return columns
+
+
+def _write_data(data: Any, run_folder: Path, attempt_folder: Path) -> dict[str, Any]:
+    """Write structured output to a file of its own; gives what the row says of it."""
+    content = json.dumps(data).encode()
+    path = attempt_folder / DATA_FILE
+    attempt_folder.mkdir(parents=True, exist_ok=True)
+    write_synced(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"file": str(path.relative_to(run_folder)), "size": len(content), "sha256": digest}
 
 
 def sync_file(path: Path) -> tuple[int, str]:
@@ -178,11 +227,12 @@ def sync_file(path: Path) -> tuple[int, str]:
 
 
 def result_of_row(row: TaskRow, run_folder: Path) -> TaskResult:
-    """Give the result that a row (and its files) holds."""
+    """Give the result that a row (and its files) holds. Raises `StoreError` for a file that was changed."""
     folder = attempt_folder(run_folder, row.id, row.attempts)
     data = row.data
-    if row.has_data and data is None and (folder / DATA_FILE).exists():
-        data = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
+    if isinstance(data, dict) and DATA_MARK in data:
+        mark = data[DATA_MARK]
+        data = json.loads(read_checked(run_folder / mark["file"], mark["size"], mark["sha256"]))
     artifacts = folder / "artifacts"
     return TaskResult(
         output=row.output or "",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,6 @@ from typing import Any
 from allready.agents.base import TaskResult
 from allready.agents.secrets import Redactor, secret_values
 from allready.core.events import Change, Completed, Outcome
-from allready.core.graph import TaskGraph
 from allready.core.scheduler import DagScheduler
 from allready.core.states import RunState
 from allready.engine.compile import Compiled
@@ -61,7 +62,7 @@ class Session:
         _add_missing(self.pool.resources, plan.resources)
         _add_missing(self.pool.agent_limits, compiled.agent_limits)
         self.scheduler = DagScheduler(
-            TaskGraph(compiled.specs),
+            compiled.take_graph(),
             max_parallel=self.pool.max_concurrent,
             seed=seed,
             timeout=plan.timeout,
@@ -72,6 +73,7 @@ class Session:
         self._observers: list[Observer] = []
         self._lease = lease
         self._folder = folder
+        self._temporary: _TemporaryFolder | None = None
         self._results = Results(self._load if store is not None else None)
         self._loop: SchedulerLoop | None = None
         self._journal: MemoryJournal | StoreJournal | None = None
@@ -82,6 +84,11 @@ class Session:
         assert self.scheduler.changes is not None
         self.scheduler.changes.append(Change(self.clock(), kind, None, None, data))
 
+    def note_created(self) -> None:
+        """Note how the run begins."""
+        told = {"goal": self.plan.goal, "tasks": len(self.scheduler.graph)}
+        self.note("run.created", {**told, "max_parallel": self.pool.max_concurrent})
+
     def observe(self, observer: Observer) -> None:
         """Have `observer` told the events of the run, in order, after they have become durable."""
         self._observers.append(observer)
@@ -90,7 +97,8 @@ class Session:
     def folder(self) -> Path:
         """Where the run keeps its files; made when it is first asked for."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="allready-"))
+            self._temporary = _TemporaryFolder()
+            self._folder = self._temporary.path
         return self._folder
 
     # --- driving --------------------------------------------------------------------------------------
@@ -203,6 +211,14 @@ class Session:
         assert self._loop is not None
         self._loop.steer(Command(kind, task, answer))
 
+    def stop_waiting(self) -> None:
+        """Wait for a person no longer: when nobody else can go on, `drive` returns, as if it never had."""
+        if self._loop is None:
+            return
+        self._loop.wait_for_person = False
+        if self.status is RunState.PAUSED and self.scheduler.pause_reason == "decision":
+            self._loop.steer(Command("interrupt"))
+
     def interrupt(self) -> None:
         """Stop what runs and pause, so that the run can be resumed; a second call kills at once."""
         if self._loop is not None:
@@ -235,8 +251,16 @@ class Session:
             error=scheduler.error,
             started_at=scheduler.started_at,
             finished_at=scheduler.finished_at,
-            temporary=self._folder if self.store is None else None,
+            temporary=self._temporary,
         )
+
+
+class _TemporaryFolder:
+    """A folder that is removed when nobody refers to this any more: neither the session nor a result."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="allready-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _add_missing(limits: dict[str, int], more: Mapping[str, int]) -> None:

@@ -34,7 +34,7 @@ SEED_BITS = 32
 
 
 def new_session(
-    plan: Plan,
+    plan: Plan | Compiled,
     *,
     agents: Mapping[str, AgentDefinition] | None = None,
     store: Store | None = None,
@@ -45,10 +45,11 @@ def new_session(
 ) -> Session:
     """Make a new run of a plan; with a store it is recorded there, and belongs to this process.
 
-    `agents` are those found in files. `max_parallel` None: the plan's, else 5. Raises `PlanError` with
-    everything that would stop the run; then nothing was recorded.
+    A plan may be compiled already. `agents` are those found in files. `max_parallel` None: the plan's, else
+    5. Raises `PlanError` with everything that would stop the run; then nothing was recorded.
     """
-    compiled = compile_plan(plan, agents)
+    compiled = plan if isinstance(plan, Compiled) else compile_plan(plan, agents)
+    plan = compiled.plan
     run_id = str(uuid7())
     clock = clock or MonotonicClock()
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
@@ -85,8 +86,7 @@ def new_session(
         folder=folder,
         clock=clock,
     )
-    told = {"goal": plan.goal, "tasks": len(compiled.specs), "max_parallel": session.pool.max_concurrent}
-    session.note("run.created", told)
+    session.note_created()
     return session
 
 
@@ -136,8 +136,10 @@ def resume_session(
             )
             raise UserError(f"run {row.id} has ended ({row.status}){hint}")
         rows = store.tasks(run_id)
-        compiled = compile_plan(plan or stored_plan(row), stored_agents(row))
-        compiled.specs = _same_specs(compiled, rows, row)
+        agents = stored_agents(row)
+        compiled = compile_plan(plan or stored_plan(row), agents)
+        compiled.definitions.update(agents)  # also those that the router would not choose again
+        compiled.use_specs(_same_specs(compiled, rows, row))
         end_leftovers(run_id)
         session = Session(
             run_id,
@@ -151,7 +153,9 @@ def resume_session(
             clock=clock_of(store, row),
         )
         take_up(session.scheduler, row, rows, session.clock())
-        if row.status == RunState.RUNNING:
+        if row.last_seq == 0:  # its process ended before the first commit
+            session.note_created()
+        elif row.status == RunState.RUNNING:
             session.note("run.resumed", {"reason": "the process that ran it is gone"})
         if session.status is RunState.PAUSED:
             session.scheduler.resume(session.clock())

@@ -20,6 +20,7 @@ from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
 from allready.engine.compile import Compiled, needed_results
 from allready.engine.results import Results, as_result, attempt_folder, durable_result, value_of
+from allready.errors import TaskError
 from allready.plan.plan import Command, Function, Prompt, Task
 from allready.plan.template import render
 from allready.pool.manager import SubAgent
@@ -63,6 +64,8 @@ class Worker:
         self._on_output = on_output
         self._agents: dict[str, Agent] = {}
         self._needs: dict[str, set[str]] = {}
+        self._told: dict[str, tuple[Any, TaskResult]] = {}
+        """In a run without a store: what functions gave, as commands and prompts see it."""
 
     async def __call__(self, sub_agent: SubAgent) -> Any:
         """Do one attempt; gives a `TaskResult`, or for a function in a run without a store its value."""
@@ -78,15 +81,28 @@ class Worker:
         kwargs: Mapping[str, Any] = body.kwargs
         if body.inputs:
             kwargs = {**body.kwargs, **await self._values(body.inputs)}
-        if not body.isolate and inspect.iscoroutinefunction(body.call):
-            value = await body.call(*body.args, **kwargs)
-        else:
-            attempt = self._attempt(task, sub_agent)
-            kind = IsolatedAgent if body.isolate else FunctionAgent
-            value = await kind(body.call, kwargs, body.args).call(attempt)
+        try:
+            if not body.isolate and inspect.iscoroutinefunction(body.call):
+                value = await body.call(*body.args, **kwargs)
+            else:
+                attempt = self._attempt(task, sub_agent)
+                kind = IsolatedAgent if body.isolate else FunctionAgent
+                value = await kind(body.call, kwargs, body.args).call(attempt)
+        except TaskError as error:
+            error.result = self._kept(error.result, task, sub_agent)
+            raise
         if not self._durable:
             return value
         return durable_result(value, self._attempt_folder(task, sub_agent), self._redactor)
+
+    def _kept(self, left: object, task: Task, sub_agent: SubAgent) -> TaskResult | None:
+        """Give what a failed attempt left behind, if the store can keep it."""
+        if not isinstance(left, TaskResult):
+            return None
+        try:
+            return durable_result(left, self._attempt_folder(task, sub_agent), self._redactor)
+        except TaskError:
+            return None
 
     async def _values(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Give the results of completed dependencies; None stands for one that did not complete."""
@@ -106,7 +122,13 @@ class Worker:
         if isinstance(task.body, Prompt):
             attempt.prompt = self._prompt(task.body, attempt)
         attempt.folder.mkdir(parents=True, exist_ok=True)
-        return await agent.run(attempt)
+        if isinstance(agent, CommandAgent):
+            return await agent.run(attempt)
+        try:
+            return as_result(await agent.run(attempt), attempt.folder, self._redactor, durable=self._durable)
+        except TaskError as error:
+            error.result = self._kept(error.result, task, sub_agent)
+            raise
 
     def _agent(self, task: Task) -> Agent:
         if isinstance(task.body, Command):
@@ -142,7 +164,14 @@ class Worker:
         }
 
     def _as_result(self, node: TaskNode, value: Any) -> TaskResult:
-        return as_result(value, attempt_folder(self._folder(), node.id, node.attempts), self._redactor)
+        if self._durable or not isinstance(self._plan.tasks[node.id].body, Function):
+            assert isinstance(value, TaskResult)
+            return value
+        told = self._told.get(node.id)
+        if told is None or told[0] is not value:  # once: its files may be in use by other dependents
+            folder = attempt_folder(self._folder(), node.id, node.attempts)
+            told = self._told[node.id] = (value, as_result(value, folder, self._redactor))
+        return told[1]
 
     def _attempt(self, task: Task, sub_agent: SubAgent) -> Attempt:
         on_output = self._on_output

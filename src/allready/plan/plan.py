@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -171,8 +171,7 @@ class Plan:
         problems = check_settings(name, settings)
         if name in self.tasks:
             problems.append(f"task id {name!r} is used twice")
-        if isinstance(depends_on, str):
-            problems.append(f"task {name!r}: depends_on is a list of ids, not {depends_on!r}")
+        problems += _check_call(name, call, args, kwargs, depends_on)
         if problems:
             raise PlanError(Problem(text, self.source) for text in problems)
         body = Function(call, tuple(args), dict(kwargs or {}), isolate=isolate)
@@ -211,11 +210,29 @@ SETTINGS: Mapping[str, tuple[type, ...]] = {
 }
 
 
+def _check_call(name: object, call: object, args: object, kwargs: object, depends_on: object) -> list[str]:
+    """Give what is wrong with the call of a task."""
+    problems = []
+    if not callable(call):
+        problems.append(f"task {name!r}: {call!r} is no function")
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        problems.append(f"task {name!r}: args is a list of arguments, not {args!r}")
+    if kwargs is not None and not (
+        isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)
+    ):
+        problems.append(f"task {name!r}: kwargs maps names to arguments, not {kwargs!r}")
+    listed = isinstance(depends_on, Sequence | Set) and not isinstance(depends_on, str | bytes)
+    if not listed or not all(isinstance(dependency, str) for dependency in depends_on):  # type: ignore[attr-defined]
+        problems.append(f"task {name!r}: depends_on is a list of ids, not {depends_on!r}")
+    return problems
+
+
 def check_settings(name: object, settings: Mapping[str, Any]) -> list[str]:
     """Give what is wrong with the id and the settings of a task made in Python."""
     problems = []
     if not isinstance(name, str) or not ID_PATTERN.fullmatch(name):
-        hint = "give it one with id=…" if name == "<lambda>" else f"it must match {ID_PATTERN.pattern}"
+        nameless = name in {"", "<lambda>"}
+        hint = "give it one with id=…" if nameless else f"it must match {ID_PATTERN.pattern}"
         problems.append(f"{name!r} is no task id: {hint}")
     for key, value in settings.items():
         if key not in SETTINGS:
