@@ -94,13 +94,11 @@ def _from_text(key: str, text: str) -> Any:
     return text
 
 
-def _set(
-    settings: Settings, key: str, value: Any, where: str, name: str, problems: list[Problem]
-) -> None:
+def _set(settings: Settings, key: str, value: Any, where: str, name: str, problems: list[Problem]) -> None:
     wanted = {"store": str, "max_parallel": int, "quiet": bool}
     if key not in wanted:
         problems.append(Problem(f"unknown key {name!r}; there are {', '.join(wanted)}", where))
-    elif type(value) is not wanted[key] or (key == "max_parallel" and value < 1):
+    elif type(value) is not wanted[key] or (isinstance(value, int) and key == "max_parallel" and value < 1):
         kinds = {"store": "a URL or path", "max_parallel": "a whole number from 1", "quiet": "true or false"}
         problems.append(Problem(f"{name} must be {kinds[key]}, not {value!r}", where))
     else:

@@ -14,11 +14,16 @@ def clean(text: str) -> str:
 
 
 def clean_line(text: str) -> str:
-    """Give the first line that says something, cleaned; an ellipsis stands for the others."""
-    lines = [line for line in clean(text).expandtabs().splitlines() if line.strip()]
+    """Give a text as one cleaned line: its first, an ellipsis for the others.
+
+    After a first line that ends with a colon (`sh exited with code 3:`) the last one says what it was.
+    """
+    lines = [line.strip() for line in clean(text).expandtabs().splitlines() if line.strip()]
     if not lines:
         return ""
-    return lines[0].strip() + (" …" if len(lines) > 1 else "")
+    if lines[0].endswith(":") and len(lines) > 1:
+        return f"{lines[0]} {'… ' if len(lines) > 2 else ''}{lines[-1]}"
+    return lines[0] + (" …" if len(lines) > 1 else "")
 
 
 def duration_text(seconds: float) -> str:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+from allready.agents.process import STDERR_FILE
 from allready.core.graph import TaskGraph
 from allready.core.history import Replay
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
-from allready.core.states import RUN_ENDED
+from allready.core.states import AWAITING_APPROVAL, COMPLETED, FAILED, RUN_ENDED, RunState
 from allready.core.why import Why
+from allready.engine.recipe import is_recipe
+from allready.engine.results import OUTPUT_FILE, attempt_folder, whole_output
 from allready.engine.steer import stored_scheduler
 from allready.errors import ReplayDiverged
-from allready.store.contract import JournalEvent, RunRow, Store
+from allready.store.contract import JournalEvent, RunRow, Store, TaskRow
 from allready.store.owners import is_alive
 
+SHORT_ID = 13
+"""Characters: a UUIDv7's milliseconds since 1970 (RFC 9562, section 5.7)."""
+BODY_KEYS = ("run", "shell", "cwd", "env", "success_codes", "prompt", "agent")
+"""Of a task in a plan file: what it does."""
 PAGE = 1_000
 """Rows of inputs that are read at a time."""
 
@@ -54,6 +62,11 @@ class TaskLike(Protocol):
         """Why it failed or was skipped."""
 
 
+def short_id(run_id: str) -> str:
+    """Give the beginning of a run's id that tells it from runs started in another millisecond."""
+    return run_id[:SHORT_ID]
+
+
 def rfc3339(seconds: float | None) -> str | None:
     """Give a time in UTC with milliseconds, as RFC 3339 writes it: `2026-11-24T09:30:00.125Z`."""
     if seconds is None:
@@ -74,7 +87,7 @@ def event_view(run_id: str, event: JournalEvent) -> dict[str, Any]:
         view["task"] = event.task
     if event.attempt is not None:
         view["attempt"] = event.attempt
-    return {**(event.data or {}), **view}
+    return {**view, **{key: value for key, value in (event.data or {}).items() if key not in view}}
 
 
 def task_view(task: TaskLike) -> dict[str, Any]:
@@ -139,12 +152,102 @@ def is_abandoned(row: RunRow) -> bool:
 
 def stored_why(store: Store, run_id: str, task: str | None = None) -> list[Why]:
     """Say why a task is not running; without one, for all tasks that have not ended."""
-    scheduler = replayed_scheduler(store, store.run(run_id))
-    now = time.time()
     if task is not None:
-        return [scheduler.why(task, now)]
-    answers = (scheduler.why(node.id, now) for node in scheduler.graph)
-    return [answer for answer in answers if answer.code != "ended"]
+        store.task(run_id, task)  # raises an error that names similar ids
+        return list(stored_whys(store, run_id, [task]).values())
+    return list(stored_whys(store, run_id).values())
+
+
+def stored_whys(store: Store, run_id: str, tasks: Collection[str] | None = None) -> dict[str, Why]:
+    """Give task → why it is not running; without `tasks`, for all that have not ended."""
+    row = store.run(run_id)
+    scheduler = replayed_scheduler(store, row)
+    now = time.time()
+    names = [node.id for node in scheduler.graph] if tasks is None else tasks
+    answers = {name: scheduler.why(name, now) for name in names}
+    if tasks is None:
+        answers = {name: answer for name, answer in answers.items() if answer.code != "ended"}
+    if is_abandoned(row):
+        for name, answer in answers.items():
+            if answer.code in {"running", "canceling"}:
+                text = f"{name} was under way when the run's process ended; it is made again on resume"
+                answers[name] = Why("lost", text, answer.data)
+    return answers
+
+
+class Step(NamedTuple):
+    """A command with which a person can go on, and why."""
+
+    reason: str
+    command: tuple[str, ...]
+    """As after `allready`: its name and arguments."""
+
+
+def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
+    """Give what a person can do next for a run, the most useful first; nothing for one that goes on by itself."""
+    run = short_id(row.id)
+    if row.status in RUN_ENDED:
+        if row.status == RunState.COMPLETED:
+            return []
+        return [
+            Step(f"the run {'failed' if row.status == RunState.FAILED else 'was canceled'}", ("retry", run))
+        ]
+    steps = []
+    for task in tasks:
+        if task.memory.get("asking"):
+            steps.append(Step(f"{task.id} failed and waits for a decision", ("retry", run, task.id)))
+            steps.append(Step(f"{task.id} may be left out", ("skip", run, task.id)))
+        elif task.state == AWAITING_APPROVAL:
+            steps.append(Step(f"{task.id} waits for approval", ("approve", run, task.id)))
+    if is_abandoned(row):
+        reason = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
+        steps.append(Step(reason, ("resume", run)))
+    elif row.status == RunState.PAUSED:
+        steps.append(Step("the run is paused", ("resume", run)))
+    return steps
+
+
+def stored_body(row: RunRow, task: str) -> dict[str, Any]:
+    """Give what a task of a stored run does, as its plan says: keys such as `run`, `prompt`, `function`."""
+    for entry in row.plan.get("tasks", ()):
+        if entry.get("id") == task:
+            if not is_recipe(row.plan):
+                return {key: entry[key] for key in BODY_KEYS if key in entry}
+            body: dict[str, Any] = entry["body"]
+            if "command" in body:
+                return {"run": body["command"]["argv"], **_set_values(body["command"], "shell", "cwd", "env")}
+            if "prompt" in body:
+                return {"prompt": body["prompt"]["text"]}
+            return {"function": body["function"], **_set_values(body, "args", "kwargs", "inputs")}
+    return {}
+
+
+def _set_values(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: values[name] for name in names if values.get(name)}
+
+
+def attempt_files(row: RunRow, task: TaskRow) -> dict[str, Path]:
+    """Give the files that a task's latest attempt left (or is writing), those that exist.
+
+    Keys: `output`, `stderr`, and `artifacts` for the folder.
+    """
+    folder = attempt_folder(Path(row.folder), task.id, task.attempts)
+    names = {"output": OUTPUT_FILE, "stderr": STDERR_FILE, "artifacts": "artifacts"}
+    found = {key: folder / name for key, name in names.items() if (folder / name).exists()}
+    if "artifacts" in found and not any(found["artifacts"].iterdir()):
+        del found["artifacts"]
+    return found
+
+
+def output_now(row: RunRow, task: TaskRow) -> bytes:
+    """Give a task's whole output: of one under way, what it wrote so far. Raises `StoreError`."""
+    has_result = task.output is not None and task.state in {COMPLETED, FAILED}
+    if has_result and (task.output_size is not None or task.output_file is None):
+        return whole_output(task, Path(row.folder))
+    try:
+        return attempt_files(row, task)["output"].read_bytes()
+    except (KeyError, OSError):
+        return (task.output or "").encode() if has_result else b""
 
 
 def replayed_scheduler(store: Store, row: RunRow) -> DagScheduler:

@@ -1,0 +1,244 @@
+"""The live view of a run on a terminal, and the questions to whoever sits in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from allready.agents.threads import in_thread
+from allready.cli.progress import Display, summary
+from allready.cli.text import clean_line, duration_text
+from allready.core.graph import TaskNode
+from allready.core.states import CANCELING, COMPLETED, ENDED, FAILED, RUNNING, SKIPPED, RunState
+from allready.engine.estimate import remaining_seconds
+from allready.engine.outcome import RunResult
+from allready.engine.session import Session
+from allready.store.contract import JournalEvent
+
+REFRESH = 0.25
+"""Seconds between two looks of the live view."""
+RECENT_FAILURES = 5
+"""Failures that the view keeps in sight."""
+OTHER_ROWS = 8
+"""Rows of the view beside those of running tasks, and some air."""
+
+
+class Question(NamedTuple):
+    """Something a person has to decide."""
+
+    task: str
+    text: str
+    answers: dict[str, str]
+    """First letter → the command it stands for; `later` for none."""
+
+
+class LiveView(Display):
+    """Overall bar, running tasks with their last line of output, failures, and why nothing moves."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.console = Console()
+        self.asks = sys.stdin.isatty()
+        self._live = Live(self, console=self.console, auto_refresh=False, transient=True)
+        self._refresher: asyncio.Task[None] | None = None
+        self._asker: asyncio.Task[None] | None = None
+        self._last_lines: dict[str, str] = {}
+        self._failures: deque[str] = deque(maxlen=RECENT_FAILURES)
+        self._running: dict[str, TaskNode] = {}
+        self._questions: deque[Question] = deque()
+        self._stopping = False
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        self._refresher = asyncio.get_running_loop().create_task(self._refresh())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for task in (self._refresher, self._asker):
+            if task is not None:
+                task.cancel()
+        self._live.stop()
+
+    async def _refresh(self) -> None:
+        while True:
+            self._live.refresh()
+            await asyncio.sleep(REFRESH)
+
+    def interrupted(self, first: bool) -> None:
+        """Say so in the view."""
+        self._stopping = True
+        if not first:
+            self.console.print("killing what does not stop")
+
+    def finish(self, result: RunResult, stopped_by: int | None) -> None:
+        """Print the summary."""
+        with self.unless_broken():
+            for number, line in enumerate(summary(self.session, result)):
+                style = _STYLES.get(result.status, "") if number == 0 else ""
+                self.console.print(Text(line, style), soft_wrap=True)
+        super().finish(result, stopped_by)
+
+    # --- what happens ---------------------------------------------------------------------------------
+
+    def observe(self, events: Sequence[JournalEvent]) -> None:
+        """Take note of what is running, what failed, and what a person has to decide."""
+        graph = self.session.scheduler.graph
+        for event in events:
+            if event.task is None:
+                continue
+            node = graph[event.task]
+            if node.state is RUNNING or node.state is CANCELING:
+                self._running[event.task] = node
+            else:
+                self._running.pop(event.task, None)
+                self._last_lines.pop(event.task, None)
+            data = event.data or {}
+            if event.type == "task.failed":
+                self._failures.append(f"{event.task}: {clean_line(str(data.get('error', '')))}")
+            if self.asks and event.type == "task.awaiting_approval":
+                answers = {"a": "approve", "s": "skip", "l": "later"}
+                self._ask(Question(event.task, f"{event.task} waits for approval", answers))
+            elif self.asks and data.get("asks"):
+                answers = {"r": "retry", "s": "skip", "a": "abort", "l": "later"}
+                self._ask(Question(event.task, self._failures[-1], answers))
+
+    def output(self, task: str, attempt: str, text: str) -> None:  # noqa: ARG002
+        """Keep the last line of what a command wrote."""
+        lines = text.rstrip("\n").rsplit("\n", 1)
+        self._last_lines[task] = clean_line(lines[-1])
+
+    # --- questions ------------------------------------------------------------------------------------
+
+    def _ask(self, question: Question) -> None:
+        self._questions.append(question)
+        if self._asker is None or self._asker.done():
+            self._asker = asyncio.get_running_loop().create_task(self._ask_all())
+
+    async def _ask_all(self) -> None:
+        self._live.stop()
+        try:
+            while self._questions:
+                await self._ask_one(self._questions.popleft())
+        finally:
+            if not self._stopping:
+                self._live.start()
+
+    async def _ask_one(self, question: Question) -> None:
+        if not self._is_open(question):
+            return
+        choices = ", ".join(
+            f"[{letter}]{word.removeprefix(letter)}" for letter, word in question.answers.items()
+        )
+        title = clean_line(self.session.plan.tasks[question.task].title or "")
+        self.console.print(Text(f"{question.text}{f' ({title})' if title else ''}", "bold"))
+        while True:
+            self.console.print(Text(f"{choices}? "), end="")
+            answer = await in_thread(sys.stdin.readline, "allready question")
+            kind = question.answers.get(answer.strip().lower()[:1], None if answer else "later")
+            if kind is not None:
+                break
+        if kind == "later":
+            self.session.stop_waiting()
+        elif self._is_open(question):
+            self.session.steer(kind, question.task, self._answered)
+        else:
+            self.console.print(f"{question.task} was decided elsewhere meanwhile")
+
+    def _is_open(self, question: Question) -> bool:
+        node = self.session.scheduler.graph[question.task]
+        return node.asking or node.state == "awaiting_approval"
+
+    def _answered(self, refused: str | None) -> None:
+        if refused is not None:
+            self.console.print(Text(refused, "red"))
+
+    # --- drawing --------------------------------------------------------------------------------------
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        yield self._bar(width)
+        now = self.session.clock()
+        rows = max(3, (options.size.height or 24) - OTHER_ROWS - len(self._failures))
+        running = sorted(self._running.values(), key=lambda node: node.started_at or 0.0)
+        for node in running[:rows]:
+            yield self._running_line(node, now, width)
+        if len(running) > rows:
+            yield Text(f"  … and {len(running) - rows} more running", "dim")
+        if not running:
+            yield from self._why_nothing_runs(now, width)
+        for failure in self._failures:
+            yield Text(_fit(f"✖ {failure}", width), "red")
+
+    def _bar(self, width: int) -> Table:
+        session = self.session
+        graph = session.scheduler.graph
+        now = session.clock()
+        done = sum(graph.counts[state] for state in ENDED)
+        parts = [f"{done}/{len(graph)}", f"{session.pool.active}/{session.pool.max_concurrent} slots"]
+        parts += [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED) if graph.counts[state]]
+        if session.scheduler.started_at is not None:
+            parts.append(duration_text(now - session.scheduler.started_at))
+        left = remaining_seconds(graph, session.pool.max_concurrent, now)
+        if left is not None and done < len(graph):
+            parts.append(f"about {duration_text(max(1.0, left))} left")
+        if self._stopping:
+            parts.append("stopping")
+        elif session.status is RunState.PAUSED:
+            parts.append("paused")
+        text = Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
+        table = Table.grid(padding=(0, 1))
+        if width - cell_len(text.plain) >= 12:
+            bar = ProgressBar(
+                total=max(1, len(graph)), completed=done, width=min(40, width - cell_len(text.plain) - 2)
+            )
+            table.add_row(bar, text)
+        else:
+            table.add_row(text)
+        return table
+
+    def _running_line(self, node: TaskNode, now: float, width: int) -> Text:
+        sign = "■" if node.state is CANCELING else "▶"
+        elapsed = duration_text(now - (node.started_at or now))
+        head = f"{sign} {clean_line(node.id)}  {elapsed}"
+        last = self._last_lines.get(node.id)
+        text = Text(_fit(head, width), "cyan")
+        if last and width - cell_len(head) > 12:
+            text.append(_fit(f"  {last}", width - cell_len(head)), "dim")
+        return text
+
+    def _why_nothing_runs(self, now: float, width: int) -> RenderResult:
+        scheduler = self.session.scheduler
+        if scheduler.status is not RunState.RUNNING or scheduler.ending is not None:
+            return
+        told = 0
+        for node in scheduler.graph:
+            if node.state not in ENDED and node.state is not COMPLETED:
+                yield Text(_fit(f"· {clean_line(scheduler.why(node.id, now).text)}", width), "yellow")
+                told += 1
+                if told == 3:
+                    return
+
+
+_STYLES = {RunState.COMPLETED: "bold green", RunState.FAILED: "bold red", RunState.CANCELED: "bold yellow"}
+
+
+def _fit(text: str, width: int) -> str:
+    """Cut a line at so many columns."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(0, width - 1)).rstrip() + "…"

@@ -1,0 +1,327 @@
+"""What `run` and `resume` show: a live view on a terminal, plain lines elsewhere, JSON lines for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import IO, Any, Self
+
+from allready.cli.text import clean_line, duration_text
+from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
+from allready.engine.outcome import RunResult
+from allready.engine.session import Session
+from allready.engine.views import event_view, run_view, short_id
+from allready.store.contract import JournalEvent
+
+MANY_TASKS = 200
+"""Of a larger plan the plain lines tell only failures and the sum."""
+SUM_EVERY = 2.0
+"""Seconds between two sums."""
+NAMED = 20
+"""Failed and skipped tasks that the summary names."""
+RESULT_LINES = 30
+"""Lines of the last task's output that the summary shows."""
+
+
+class Display:
+    """Shows a run while it goes on (as a context manager around it) and how it ended."""
+
+    asks = False
+    """Whether it asks a person about approvals and failures."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.broken = False
+        """Whether whoever read our output is gone."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def observe(self, events: Sequence[JournalEvent]) -> None:
+        """Take events, in order, that have become durable."""
+
+    def output(self, task: str, attempt: str, text: str) -> None:
+        """Take a piece of what a command writes."""
+
+    def interrupted(self, first: bool) -> None:
+        """Take note of a signal."""
+        print(
+            "\nstopping; the run can be resumed. Once more to kill." if first else "killing", file=sys.stderr
+        )
+
+    def finish(self, result: RunResult, stopped_by: int | None) -> None:
+        """Say how the run ended."""
+        if result.status is RunState.PAUSED and self.session.store is not None:
+            print(next_step(self.session, stopped_by), file=sys.stderr)
+
+    @contextlib.contextmanager
+    def unless_broken(self) -> Iterator[None]:
+        """Write to our output; if nobody reads it any more, leave the run so that it can be resumed."""
+        if self.broken:
+            return
+        try:
+            yield
+        except BrokenPipeError:
+            self.broken = True
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+            self.session.interrupt()
+
+
+def next_step(session: Session, stopped_by: int | None) -> str:
+    """Say what a person has to do, with the commands for it."""
+    run = short_id(session.id)
+    scheduler = session.scheduler
+    if stopped_by is not None:
+        name = "interrupted" if stopped_by == signal.SIGINT else signal.Signals(stopped_by).name
+        return f"{name}; go on with: allready resume {run}"
+    steps = [
+        f"  allready approve {run} {node.id}   (or: allready skip {run} {node.id})"
+        for node in scheduler.graph
+        if node.state == "awaiting_approval"
+    ]
+    steps += [
+        f"  allready retry {run} {node.id}   (or: allready skip {run} {node.id})"
+        for node in scheduler.graph
+        if node.asking
+    ]
+    if len(steps) > NAMED:
+        steps[NAMED:] = [f"  … and {len(steps) - NAMED} more: allready why {run}"]
+    reason = scheduler.waits_for_person() or "paused"
+    return "\n".join([f"the run {reason}:", *steps, f"then go on with: allready resume {run}"])
+
+
+class JsonLines(Display):
+    """One JSON object a line on stdout, and nothing else there: what tasks print goes to stderr."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._out: IO[str] = sys.stdout
+        self._held: dict[str, Any] | None = None
+        """The end of the run, to be told together with how its tasks ended."""
+        self._seq = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def observe(self, events: Sequence[JournalEvent]) -> None:
+        """Write each as a line."""
+        for event in events:
+            if self._held is not None:
+                self._write(self._held)
+                self._held = None
+            view = event_view(self.session.id, event)
+            self._seq = event.seq
+            if event.type in {"run.completed", "run.failed", "run.canceled", "run.paused"}:
+                self._held = view
+            else:
+                self._write(view)
+        with self.unless_broken():
+            self._out.flush()
+
+    def interrupted(self, first: bool) -> None:
+        """Say nothing: the events tell."""
+
+    def finish(self, result: RunResult, stopped_by: int | None) -> None:
+        """Write the last line, with how every task ended."""
+        scheduler = self.session.scheduler
+        last = self._held or event_view(
+            self.session.id,
+            JournalEvent(self._seq, self.session.clock(), f"run.{result.status}", None, None, None),
+        )
+        self._write({**last, **run_view(result.status, scheduler.graph, error=result.error)})
+        with self.unless_broken():
+            self._out.flush()
+        super().finish(result, stopped_by)
+
+    def _write(self, view: dict[str, Any]) -> None:
+        with self.unless_broken():
+            self._out.write(json.dumps(view, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+class Quiet(Display):
+    """Only what went wrong, on stderr."""
+
+    def finish(self, result: RunResult, stopped_by: int | None) -> None:
+        """Name what failed."""
+        if result.status in {RunState.FAILED, RunState.CANCELED}:
+            print(f"run {short_id(result.id)} {result.status}: {result.error}", file=sys.stderr)
+        for line in _unfinished(self.session):
+            print(line, file=sys.stderr)
+        super().finish(result, stopped_by)
+
+
+class PlainLines(Display):
+    """A line for each thing that happens; for many tasks only failures, and now and then a sum."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._began: float | None = None
+        self._many = len(session.scheduler.graph) > MANY_TASKS
+        self._next_sum = 0.0
+
+    def observe(self, events: Sequence[JournalEvent]) -> None:
+        """Print what happened."""
+        with self.unless_broken():
+            for event in events:
+                if self._began is None:
+                    self._began = event.at
+                    self._say(event.at, self._head())
+                text = self._line(event)
+                if text is not None:
+                    self._say(event.at, text)
+            if self._many and events and events[-1].at >= self._next_sum:
+                self._next_sum = events[-1].at + SUM_EVERY
+                self._say(events[-1].at, counts_text(self.session))
+            sys.stdout.flush()
+
+    def _head(self) -> str:
+        return head_text(self.session)
+
+    def _say(self, at: float, text: str) -> None:
+        print(f"{at - (self._began or at):7.1f} s  {text}")
+
+    def _line(self, event: JournalEvent) -> str | None:
+        data = event.data or {}
+        kind, _, what = event.type.partition(".")
+        if kind == "run":
+            if what in {"created", "started"}:
+                return None
+            reason = data.get("error") or data.get("reason")
+            return f"run {what}" + (f": {clean_line(str(reason))}" if reason else "")
+        if self._many and what not in {"failed", "awaiting_approval"}:
+            return None
+        return task_line(event)
+
+    def finish(self, result: RunResult, stopped_by: int | None) -> None:
+        """Print the summary."""
+        with self.unless_broken():
+            print()
+            for line in summary(self.session, result):
+                print(line)
+            sys.stdout.flush()
+        super().finish(result, stopped_by)
+
+
+def task_line(event: JournalEvent) -> str | None:
+    """Give a line for something that happened to a task; None for what nobody needs to read."""
+    data = event.data or {}
+    what = event.type.partition(".")[2]
+    told = {"awaiting_approval": "waits for approval"}.get(what, what)
+    line = f"{told:<10} {event.task}"
+    match what:
+        case "completed":
+            return f"{line} ({duration_text(data.get('duration_ms', 0) / 1000)})"
+        case "started":
+            number = data.get("number", 1)
+            return line if number == 1 else f"{line} (attempt {number})"
+        case "failed" | "canceled":
+            reason = data.get("error") or data.get("reason")
+            return f"{line}: {clean_line(str(reason))}" if reason else line
+        case "retrying":
+            return f"{line} in {duration_text(data['delay'])}: {clean_line(data['error'])}"
+        case "deferred" if "delay" in data:
+            return f"{line} for {duration_text(data['delay'])}: {clean_line(data['reason'])}"
+        case "skipped" | "canceling":
+            return f"{line}: {clean_line(str(data.get('reason', '')))}"
+        case "awaiting_approval" | "added":
+            return line
+        case _:
+            return None  # ready, and refusals for want of a place
+
+
+def head_text(session: Session) -> str:
+    """Give the run in a line."""
+    count = len(session.scheduler.graph)
+    goal = clean_line(session.plan.goal) or clean_line(session.plan.source or "")
+    slots = session.pool.max_concurrent
+    return f"run {short_id(session.id)}: {goal} ({count} task{'s' * (count != 1)}, {slots} at a time)"
+
+
+def counts_text(session: Session) -> str:
+    """Give how far a run is in a line."""
+    graph = session.scheduler.graph
+    parts = [f"{graph.counts[COMPLETED]} of {len(graph)} completed"]
+    parts += [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED) if graph.counts[state]]
+    parts.append(f"{graph.active} running")
+    return ", ".join(parts)
+
+
+def _unfinished(session: Session) -> list[str]:
+    """Name the tasks that failed, were skipped or canceled, and say why."""
+    lines = [
+        f"  {node.state:<9} {node.id}: {clean_line(node.error or '')}"
+        for node in session.scheduler.graph
+        if node.state == FAILED
+    ]
+    skipped = [node for node in session.scheduler.graph if node.state == SKIPPED]
+    lines += [f"  {node.state:<9} {node.id}: {clean_line(node.error or '')}" for node in skipped]
+    if len(lines) > NAMED:
+        lines[NAMED:] = [f"  … and {len(lines) - NAMED} more: allready status {short_id(session.id)}"]
+    return lines
+
+
+def summary(session: Session, result: RunResult) -> list[str]:
+    """Say how a run ended, what is missing and why, and what its last task gave."""
+    graph = session.scheduler.graph
+    status = str(result.status)
+    if result.duration is not None:
+        status += f" in {duration_text(result.duration)}"
+    work = sum(report.duration or 0.0 for report in result.tasks.values())
+    told = [
+        f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED, CANCELED) if graph.counts[state]
+    ]
+    parts = [f"{graph.counts[COMPLETED]} of {len(graph)} tasks completed", *told]
+    if result.duration is not None and work > result.duration * 1.05:
+        parts.append(f"{duration_text(work)} of work")
+    lines = [f"{status}: {', '.join(parts)}"]
+    if result.status is RunState.FAILED and result.error:
+        lines.append(f"  {clean_line(result.error)}")
+    lines += _unfinished(session)
+    if result.status is RunState.COMPLETED:
+        lines += _last_output(session, result)
+    if session.store is not None:
+        lines.append(f"look at it again with: allready show {short_id(session.id)}")
+    return lines
+
+
+def _last_output(session: Session, result: RunResult) -> list[str]:
+    """Give what the plan's only last task gave."""
+    last = [node for node in session.scheduler.graph if not node.dependents]
+    if len(last) != 1 or last[0].state is not COMPLETED:
+        return []
+    lines = [clean_line(line) for line in result.tasks[last[0].id].output.splitlines()]
+    if not lines:
+        return []
+    if len(lines) > RESULT_LINES:
+        left_out = len(lines) - RESULT_LINES
+        whole = f"allready show {short_id(session.id)} {last[0].id} --output"
+        lines[RESULT_LINES:] = [f"[… {left_out} more lines: {whole}]"]
+    return ["", f"{last[0].id}:", *(f"  {line}".rstrip() for line in lines), ""]
+
+
+def choose_display(session: Session, *, json: bool, quiet: bool) -> Display:
+    """Give what suits: JSON lines or quiet if asked for, a live view on a terminal, plain lines elsewhere."""
+    if json:
+        return JsonLines(session)
+    if quiet:
+        return Quiet(session)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from allready.cli.live import LiveView
+
+        return LiveView(session)
+    return PlainLines(session)

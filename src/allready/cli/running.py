@@ -1,0 +1,164 @@
+"""`run` and `resume`: a run in the foreground, from its first tick to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from allready.cli.options import (
+    JsonOption,
+    MaxParallelOption,
+    QuietOption,
+    RunArgument,
+    SetOption,
+    StoreOption,
+    load_settings,
+    open_settled_store,
+    print_json,
+    variables_of,
+)
+from allready.core.states import RunState
+
+if TYPE_CHECKING:
+    from allready.cli.progress import Display
+    from allready.engine.outcome import RunResult
+    from allready.engine.session import Session
+    from allready.store.contract import Store
+
+EXIT_CODES = {
+    RunState.COMPLETED: 0,
+    RunState.FAILED: 1,
+    RunState.PAUSED: 3,
+    RunState.CANCELED: 4,
+}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A terminal's Ctrl-C, a container's stop, a closed terminal: each leaves a run that can be resumed."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command("run")(run_plan)
+    app.command("resume")(resume)
+
+
+def run_plan(
+    plan: Annotated[
+        str, typer.Argument(metavar="PLAN", help="A plan file, - for standard input, or package.module:plan.")
+    ],
+    variables: SetOption = None,
+    max_parallel: MaxParallelOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Run a plan.
+
+    Exit codes: 0 completed, 1 failed, 2 bad input (nothing was run), 3 paused for a person, 4 canceled,
+    5 another process took the run over, 130 or 143 interrupted (it can be resumed).
+    """
+    from allready.cli.sources import read_plan
+    from allready.engine.compile import compile_plan
+    from allready.engine.start import new_session
+
+    settings = load_settings()
+    read, agents = read_plan(plan, variables_of(variables))
+    compiled = compile_plan(read, agents)
+    with ExitStack() as stack:
+        opened = open_settled_store(store, create=True)
+        stack.callback(opened.close)
+        session = new_session(
+            compiled, store=opened, max_parallel=max_parallel or read.max_parallel or settings.max_parallel
+        )
+        return drive(session, json=json, quiet=quiet or settings.quiet)
+
+
+def resume(
+    run: RunArgument,
+    max_parallel: MaxParallelOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Go on with a run whose process is gone, or that is paused.
+
+    Takes the run and drives it in the foreground, as `allready run` does; a paused run that a living process
+    holds is told to go on there.
+    """
+    from allready.engine.start import resume_session
+    from allready.errors import RunOwned
+
+    settings = load_settings()
+    with ExitStack() as stack:
+        opened = open_settled_store(store)
+        stack.callback(opened.close)
+        run_id = opened.find_run(run)
+        try:
+            session = resume_session(opened, run_id, max_parallel=max_parallel)
+        except RunOwned:
+            if opened.run(run_id).status != RunState.PAUSED:
+                raise
+            return _tell_owner(opened, run_id, json=json)
+        return drive(session, json=json, quiet=quiet or settings.quiet)
+
+
+def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
+    from allready.engine.steer import steer
+    from allready.engine.views import short_id
+    from allready.errors import CommandRefused
+
+    steered = steer(store, run_id, "resume")
+    if steered.refused is not None:
+        raise CommandRefused(steered.refused)
+    where = f"process {steered.owner.pid} on {steered.owner.host}" if steered.owner else "its process"
+    if json:
+        print_json({"run": run_id, "command": "resume", "done": steered.done})
+    else:
+        what = "goes on" if steered.done else "was told to go on"
+        print(f"run {short_id(run_id)} {what} in {where}; follow it: allready logs {short_id(run_id)} -f")
+    return 0
+
+
+# --- driving ----------------------------------------------------------------------------------------------
+
+
+def drive(session: Session, *, json: bool, quiet: bool) -> int:
+    """Drive a run to its end in the foreground, showing it; gives the exit code."""
+    from allready.cli.progress import choose_display
+
+    display = choose_display(session, json=json, quiet=quiet)
+    foreground = _Foreground(session, display)
+    result = asyncio.run(foreground.drive())
+    display.finish(result, foreground.signal)
+    if foreground.signal is not None and result.status is RunState.PAUSED:
+        return 128 + foreground.signal
+    return EXIT_CODES[result.status]
+
+
+class _Foreground:
+    """A run, what shows it, and the signals that reach this process."""
+
+    def __init__(self, session: Session, display: Display) -> None:
+        self._session = session
+        self._display = display
+        self.signal: int | None = None
+        """The first that came."""
+
+    async def drive(self) -> RunResult:
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._interrupt, number)
+        self._session.observe(self._display.observe)
+        self._session.on_output = self._display.output
+        with self._display:
+            return await self._session.drive(wait_for_person=self._display.asks)
+
+    def _interrupt(self, number: int) -> None:
+        first = self.signal is None
+        if first:
+            self.signal = number
+        self._display.interrupted(first)
+        self._session.interrupt()
