@@ -6,6 +6,8 @@ SQLAlchemy takes a third of a second to import: here only once it is sure that t
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +25,20 @@ class StoreMissing(UserError):
     """There is no store at that place yet (and none was to be made): no run was started there."""
 
 
-def open_store(url: str | Path | None = None, *, create: bool = True) -> SqlStore:
+def open_store(
+    url: str | Path | None = None, *, create: bool = True, clock: Callable[[], float] = time.time
+) -> SqlStore:
     """Open the store at `url`: `sqlite:///PATH`, a path, or None for `.allready/runs.db`.
 
     What is missing is made: the folder (not the folders above it), the file, its tables; older tables are
     brought up to date. Without `create` a missing store raises `StoreMissing`, at once and without an effect.
+    `clock` gives seconds since 1970, for leases and commands.
 
     Raises `UserError` for a URL that makes no sense, `StoreError` for a store that can't be used (a file of
     another program, tables of a newer allready, no rights, locked for long); then nothing was changed.
     """
     path = sqlite_path(url)
-    if not create and not path.exists():
+    if not create and not _is_there(path):
         raise StoreMissing(f"no store at {path}: no run was started here yet")
     from allready.store.sql import SqlStore
     from allready.store.sqlite import SqliteDatabase
@@ -45,7 +50,7 @@ def open_store(url: str | Path | None = None, *, create: bool = True) -> SqlStor
     if fresh:
         _make_folder(path)
         database.prepare()
-    store = SqlStore(database)
+    store = SqlStore(database, clock)
     try:
         store.bring_up_to_date()
     except BaseException:
@@ -60,7 +65,7 @@ def upgrade(url: str | Path | None = None) -> tuple[str | None, str]:
     `open_store` does the same on the way. Raises what it raises, and `StoreMissing`.
     """
     path = sqlite_path(url)
-    if not path.exists():
+    if not _is_there(path):
         raise StoreMissing(f"no store at {path}: nothing to upgrade")
     from allready.store.sql import SqlStore
     from allready.store.sqlite import SqliteDatabase
@@ -101,16 +106,21 @@ def sqlite_path(url: str | Path | None) -> Path:
 
 def without_password(url: str) -> str:
     """Give a URL that may be shown."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+    url = re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", url)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StoreError(f"{path} can't be looked at: {error.strerror}") from error
 
 
 def _make_folder(path: Path) -> None:
     folder = path.parent
     try:
-        if not folder.exists():
-            folder.mkdir()
-    except FileExistsError:
-        pass  # another process was faster
+        folder.mkdir(exist_ok=True)
     except FileNotFoundError:
         raise StoreError(
             f"{path}: there is no folder {folder.parent}; make it first, or name another store with --store"

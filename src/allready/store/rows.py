@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allready.core.events import Change
+from allready.errors import BugError
 from allready.store.contract import CommandRow, InputRow, JournalEvent, Owner, RunRow, TaskRow
 
 REPLACEMENT = "\ufffd"
@@ -20,10 +21,13 @@ EMPTY = "{}"
 
 
 def to_json(value: Any) -> str:
-    """Give a JSON value as text."""
+    """Give a JSON value as text. Raises `BugError` for anything else."""
     if value == {}:
         return EMPTY
-    text = _encode(value)
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BugError(f"the store can keep JSON values only, not {type(value).__name__}: {error}") from error
     return text if text.isascii() else without_surrogates(text)
 
 
@@ -52,21 +56,15 @@ RUN_ENCODERS = {"error": clean, "answer": clean, "counts": to_json, "memory": to
 
 
 def run_values(run: RunRow) -> dict[str, Any]:
-    """Give a run's columns, without its plan."""
-    owner = run.owner or (None, None, None, None)
+    """Give a new run's columns, without its plan: no events yet, no owner."""
     return {
         "id": run.id,
         "status": run.status,
         "created_at": run.created_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
-        "epoch": run.epoch,
-        "lease_until": run.lease_until,
-        "owner_host": owner[0],
-        "owner_boot_id": owner[1],
-        "owner_pid": owner[2],
-        "owner_started": owner[3],
-        "last_seq": run.last_seq,
+        "epoch": 0,
+        "last_seq": 0,
         "last_input": 0,
         "seed": str(run.seed),
         "counts": to_json(run.counts),

@@ -7,9 +7,8 @@ an error means, how to hear of changes. Everything here is portable.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from allready.errors import BugError, LeaseLost, RunNotFound, RunOwned, StoreError, UserError
-from allready.store import migrate, rows, schema
+from allready.store import migrate, naming, rows, schema
 from allready.store.contract import (
     LEASE_SECONDS,
     RUN_COLUMNS,
@@ -38,12 +37,6 @@ from allready.store.statements import Statements
 
 CHUNK = 1000
 """Rows that are made and written at a time, and values in one IN."""
-NAME_MINIMUM = 4
-"""Characters of a beginning of a run's id."""
-SHOWN = 10
-"""Candidates in an error message."""
-_LAST = "\U0010ffff"
-"""Sorts after everything that an id may go on with."""
 
 _runs, _tasks, _events, _inputs, _commands = (
     schema.runs,
@@ -64,12 +57,12 @@ _OWNER = [_runs.c[name] for name in ("owner_host", "owner_boot_id", "owner_pid",
 class SqlStore:
     """A store in an SQL database; see `contract.Store` for what it promises.
 
-    Made by `open_store`. `clock` gives seconds since 1970.
+    Made by `open_store`. `clock` gives seconds since 1970, for leases and commands.
     """
 
     def __init__(self, database: SqliteDatabase, clock: Callable[[], float] = time.time) -> None:
         self.url = database.url
-        self.clock = clock
+        self._clock = clock
         self._database = database
         self._closed = False
         self._statements = Statements(database.engine.dialect)
@@ -162,7 +155,7 @@ class SqlStore:
         self, cursor: DBAPICursor, run_id: str, taken: Iterable[tuple[int, str | None]]
     ) -> None:
         """Mark commands as taken. Each can be taken once: a second time would be an effect too many."""
-        now = self.clock()
+        now = self._clock()
         values = [
             {"command_id": command, "run": run_id, "now": now, "reason": rows.clean(reason)}
             for command, reason in taken
@@ -180,7 +173,7 @@ class SqlStore:
                 .where(_runs.c.id == run_id)
                 .values(
                     epoch=_runs.c.epoch + 1,
-                    lease_until=self.clock() + LEASE_SECONDS,
+                    lease_until=self._clock() + LEASE_SECONDS,
                     owner_host=owner.host,
                     owner_boot_id=owner.boot_id,
                     owner_pid=owner.pid,
@@ -206,13 +199,13 @@ class SqlStore:
         holder = rows.owner_of(*columns)
         if holder is None or holder == owner:
             return None
-        now = self.clock()
         until = row.lease_until or 0.0
-        if until <= now or is_alive(holder) is False:
+        if until <= self._clock() or is_alive(holder) is False:
             return holder
         raise RunOwned(
-            f"run {run_id} is owned by process {holder.pid} on {holder.host}, whose lease runs until "
-            f"{_time(until)} and is renewed while it lives; watch it, or cancel it, from here"
+            f"run {run_id} is owned by process {holder.pid} on {holder.host} (last heard of at "
+            f"{naming.show_time(until - LEASE_SECONDS)}; its lease runs until {naming.show_time(until)}, "
+            "and is renewed while it lives): cancel or pause it from here, or wait until it has ended"
         )
 
     def renew(self, run_id: str, epoch: int) -> None:
@@ -221,7 +214,7 @@ class SqlStore:
             result = connection.execute(
                 sa.update(_runs)
                 .where(_runs.c.id == run_id, _runs.c.epoch == epoch, _runs.c.owner_pid.is_not(None))
-                .values(lease_until=self.clock() + LEASE_SECONDS)
+                .values(lease_until=self._clock() + LEASE_SECONDS)
             )
             if result.rowcount == 0:
                 raise LeaseLost(self._who_has(connection, run_id, epoch))
@@ -252,10 +245,10 @@ class SqlStore:
     def add_command(self, run_id: str, kind: str, task: str | None = None) -> int:
         """Record a person's wish; gives its id."""
         with self._writing() as connection:
-            self._owner_row(connection, run_id)
+            self._check_run(connection, run_id)
             result = connection.execute(
                 sa.insert(_commands).values(
-                    run_id=run_id, kind=kind, task=rows.clean(task), created_at=self.clock()
+                    run_id=run_id, kind=kind, task=rows.clean(task), created_at=self._clock()
                 )
             )
             assert result.inserted_primary_key is not None
@@ -273,11 +266,11 @@ class SqlStore:
 
     def runs(self, limit: int = 50, before: str | None = None, status: str | None = None) -> list[RunRow]:
         """Give the newest runs first."""
-        query = sa.select(*_RUN).order_by(_runs.c.id.desc()).limit(limit)
+        query = sa.select(*_RUN).order_by(_runs.c.id.desc()).limit(max(limit, 0))
         if before is not None:
             query = query.where(_runs.c.id < rows.clean(before))
         if status is not None:
-            query = query.where(_runs.c.status == status)
+            query = query.where(_runs.c.status == rows.clean(status))
         with self._reading() as connection:
             return [rows.run_of(row) for row in connection.execute(query)]
 
@@ -292,58 +285,11 @@ class SqlStore:
 
     def find_run(self, name: str) -> str:
         """Give the id for an id, an unambiguous beginning of one, or `latest`."""
-        wanted = rows.clean(name.strip()) or ""
-        ids = sa.select(_runs.c.id).order_by(_runs.c.id.desc())
         with self._reading() as connection:
-            if wanted == "latest":
-                found = connection.execute(ids.limit(1)).scalars().all()
-            else:
-                found = connection.execute(ids.where(_runs.c.id == wanted)).scalars().all()
-            if not found and wanted != "latest":
-                wanted = wanted.lower()
-                if 0 < len(wanted) < NAME_MINIMUM:
-                    raise RunNotFound(
-                        f"{name!r} is too short for a run: give {NAME_MINIMUM} characters of its id or more, "
-                        f"or 'latest'"
-                    )
-                among = (
-                    ids.where(_runs.c.id >= wanted, _runs.c.id < wanted + _LAST) if wanted else ids.limit(0)
-                )
-                found = connection.execute(among.limit(SHOWN + 1)).scalars().all()
-            if not found:
-                raise self._not_found(connection, name)
-            if len(found) > 1:
-                shown = self._describe(connection, found[:SHOWN])
-                more = "\n  …" if len(found) > SHOWN else ""
-                raise RunNotFound(f"more than one run begins with {name!r}:{shown}{more}")
-        return str(found[0])
+            return naming.find_run(connection, self.url, name)
 
-    def _not_found(self, connection: sa.Connection, name: str) -> RunNotFound:
-        """Make the error for a run that isn't there, with what could have been meant."""
-        newest = (
-            connection.execute(sa.select(_runs.c.id).order_by(_runs.c.id.desc()).limit(200)).scalars().all()
-        )
-        if not newest:
-            return RunNotFound(f"no run {name!r}: there are no runs in {self.url} yet")
-        similar = get_close_matches(name.lower(), newest, 3)
-        if similar:
-            return RunNotFound(
-                f"no run {name!r} in {self.url}; similar ones:{self._describe(connection, similar)}"
-            )
-        return RunNotFound(
-            f"no run {name!r} in {self.url}; the newest are:{self._describe(connection, newest[:5])}"
-        )
-
-    @staticmethod
-    def _describe(connection: sa.Connection, ids: Sequence[str]) -> str:
-        """Give a line for each run: id, time, status, goal."""
-        query = sa.select(_runs.c.id, _runs.c.created_at, _runs.c.status, _runs.c.goal)
-        found = {row.id: row for row in connection.execute(query.where(_runs.c.id.in_(ids)))}
-        return "".join(
-            f"\n  {row.id}  {_time(row.created_at)}  {row.status}  {_short(row.goal)}"
-            for row in map(found.get, ids)
-            if row is not None
-        )
+    def _not_found(self, connection: sa.Connection, run_id: str) -> RunNotFound:
+        return naming.not_found(connection, self.url, run_id)
 
     def tasks(self, run_id: str, outputs: bool = False) -> list[TaskRow]:
         """Give all tasks by index."""
@@ -361,29 +307,22 @@ class SqlStore:
             ).first()
             if row is not None:
                 return rows.task_of(row)
-            self._run_exists(connection, run_id)
-            ids = connection.execute(sa.select(_tasks.c.id).where(of_run).limit(10 * CHUNK)).scalars().all()
-        similar = get_close_matches(task_id, ids, 3, 0.5)
-        if similar:
-            advice = f"did you mean {' or '.join(similar)}?"
-        elif len(ids) <= SHOWN:
-            advice = f"it has {', '.join(ids)}" if ids else "it has none"
-        else:
-            advice = f"it has {', '.join(ids[:SHOWN])}, …"
-        raise UserError(f"run {run_id} has no task {task_id!r}; {advice}")
+            self._check_run(connection, run_id)
+            raise naming.no_task(connection, run_id, task_id)
 
-    def _run_exists(self, connection: sa.Connection, run_id: str) -> None:
+    def _check_run(self, connection: sa.Connection, run_id: str) -> None:
+        """Raise `RunNotFound` if there is no such run."""
         if connection.execute(sa.select(_runs.c.id).where(_runs.c.id == rows.clean(run_id))).first() is None:
             raise self._not_found(connection, run_id)
 
     def results(self, run_id: str, indexes: Iterable[int]) -> dict[int, TaskRow]:
         """Give the rows of these tasks, output included."""
         left = iter(sorted(set(indexes)))
+        of_run = sa.select(*_TASK_WHOLE).where(_tasks.c.run_id == rows.clean(run_id))
         found = {}
         with self._reading() as connection:
             while chunk := list(islice(left, CHUNK)):
-                query = sa.select(*_TASK_WHOLE).where(_tasks.c.run_id == run_id, _tasks.c.index.in_(chunk))
-                for row in connection.execute(query):
+                for row in connection.execute(of_run.where(_tasks.c.index.in_(chunk))):
                     task = rows.task_of(row)
                     found[task.index] = task
         return found
@@ -397,7 +336,7 @@ class SqlStore:
         if task is not None:
             query = query.where(_events.c.task == rows.clean(task))
         with self._reading() as connection:
-            found = connection.execute(query.order_by(_events.c.seq).limit(limit))
+            found = connection.execute(query.order_by(_events.c.seq).limit(max(limit, 0)))
             return [rows.event_of(row) for row in found]
 
     def inputs(self, run_id: str, after: int = 0, limit: int = 1000) -> list[InputRow]:
@@ -406,7 +345,7 @@ class SqlStore:
             _inputs.c.run_id == rows.clean(run_id), _inputs.c.seq > after
         )
         with self._reading() as connection:
-            found = connection.execute(query.order_by(_inputs.c.seq).limit(limit))
+            found = connection.execute(query.order_by(_inputs.c.seq).limit(max(limit, 0)))
             return [rows.input_of(row) for row in found]
 
     def pending_commands(self, run_id: str) -> list[CommandRow]:
@@ -443,12 +382,14 @@ class SqlStore:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        """Make errors of the database ours: broken rules are bugs, everything else is the outside."""
         try:
             yield
-        except sa.exc.DBAPIError as error:
-            raise StoreError(self._database.explain(error.orig or error)) from error
-        except (sa.exc.SQLAlchemyError, self._database.driver_error) as error:
-            raise StoreError(self._database.explain(error)) from error
+        except (sa.exc.SQLAlchemyError, self._database.driver_error, OverflowError) as error:
+            cause = (isinstance(error, sa.exc.DBAPIError) and error.orig) or error
+            if isinstance(cause, (*self._database.rule_errors, OverflowError)) and not self._closed:
+                raise BugError(f"the store {self.url} refuses what it was given: {cause}") from error
+            raise StoreError(self._database.explain(cause)) from error
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -468,12 +409,3 @@ class SqlStore:
 def _expect(count: int, touched: int, what: str) -> None:
     if touched != count:
         raise BugError(f"a commit was to change {count} {what}, but {touched} of them were there to change")
-
-
-def _time(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _short(text: str, width: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 1]}…"

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ BUSY_SECONDS = 5.0
 """How long is waited for another process's transaction. Ours take milliseconds."""
 CACHE_KIB = 16 * 1024
 """Page cache of a connection."""
+_WAL_RETRY = 0.005
+"""Seconds between two tries to switch a file to WAL while another process does the same."""
 _WRITE = {"allready_write": True}
 
 
@@ -34,11 +38,17 @@ class SqliteDatabase:
 
     driver_error: type[Exception] = sqlite3.Error
     """What the driver raises where SQLAlchemy is not in between."""
+    rule_errors: tuple[type[Exception], ...] = (
+        sqlite3.IntegrityError,
+        sqlite3.ProgrammingError,
+        sqlite3.InterfaceError,
+    )
+    """What it raises for what can't be: a row twice, a type that SQL doesn't know. The caller's fault."""
 
-    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.url = f"sqlite:///{path}"
-        self._busy_seconds = busy_seconds
+        self._busy_seconds = busy_seconds = BUSY_SECONDS
         self.engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),
             # autocommit for the driver: BEGIN is ours
@@ -56,34 +66,34 @@ class SqliteDatabase:
     def exists(self) -> bool:
         """Say whether there is a store of ours in the file. Raises `StoreError` if something else is there.
 
-        Nothing is written.
+        Nothing is written into files of others.
         """
-        if not self.path.exists():
-            return False
+        try:
+            if not self.path.exists():
+                return False
+        except OSError as error:
+            raise StoreError(f"{self.path} can't be looked at: {error.strerror}") from error
         if not self.path.is_file():
             raise StoreError(f"{self.path} is not a file; name another store with --store")
-        connection = self._connect_plainly()
-        try:
-            (mark,) = connection.execute("PRAGMA application_id").fetchone()
+        with self._plain_connection() as connection:
+            mark = _pragma(connection, "application_id")
+            mode = _pragma(connection, "journal_mode")
             (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(self.explain(error)) from error
-        finally:
-            connection.close()
-        if mark == APPLICATION_ID:
-            return bool(objects)
-        if mark == 0 and objects == 0:
-            return False
-        raise StoreError(
-            f"{self.path} is a SQLite database of another program; name another file with --store; "
-            "nothing was changed"
-        )
+        if mark not in (0, APPLICATION_ID) or (mark == 0 and objects):
+            raise StoreError(
+                f"{self.path} is a SQLite database of another program; name another file with --store; "
+                "nothing was changed"
+            )
+        if objects and mode != "wal":  # SQLite leaves this mode when a database is copied with VACUUM INTO
+            self.prepare()
+        return bool(objects)
 
     def prepare(self) -> None:
         """Make an empty file ours. Several processes may do it at once."""
-        connection = self._connect_plainly(create=True)
-        try:
+        with self._plain_connection(create=True) as connection:
+            connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("COMMIT")
             deadline = time.monotonic() + self._busy_seconds
             while (mode := self._switch_to_wal(connection)) != "wal":
                 if mode is not None:
@@ -92,12 +102,8 @@ class SqliteDatabase:
                         f"stays in mode {mode}); name a store on a local disk with --store"
                     )
                 if time.monotonic() > deadline:
-                    raise StoreError(self.explain(sqlite3.OperationalError("database is locked")))
-                time.sleep(0.005)
-        except sqlite3.Error as error:
-            raise StoreError(self.explain(error)) from error
-        finally:
-            connection.close()
+                    raise sqlite3.OperationalError("database is locked")
+                time.sleep(_WAL_RETRY)
 
     @staticmethod
     def _switch_to_wal(connection: sqlite3.Connection) -> str | None:
@@ -110,18 +116,26 @@ class SqliteDatabase:
             raise
         return str(mode)
 
-    def _connect_plainly(self, *, create: bool = False) -> sqlite3.Connection:
-        mode = "rwc" if create else "rw"
+    @contextmanager
+    def _plain_connection(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
+        """Give a connection that has changed nothing yet, not even how it works."""
         try:
-            return sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                timeout=self._busy_seconds,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            connection = self._connect_plainly(create=create)
+            try:
+                yield connection
+            finally:
+                connection.close()
         except sqlite3.Error as error:
             raise StoreError(self.explain(error)) from error
+
+    def _connect_plainly(self, *, create: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}",
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
 
     # --- in use -----------------------------------------------------------------------------------------
 
@@ -131,10 +145,10 @@ class SqliteDatabase:
     def changed(self) -> bool:
         """Say whether another connection has committed since the last call."""
         with self._watch_lock:
-            if self._watch is None:
-                self._watch = self._connect_plainly()
             try:
-                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+                if self._watch is None:
+                    self._watch = self._connect_plainly()
+                version = _pragma(self._watch, "data_version")
             except sqlite3.Error as error:
                 raise StoreError(self.explain(error)) from error
             before, self._version = self._version, version
@@ -166,6 +180,10 @@ _MEANINGS = (
     ("readonly", "the store can't be written; check the rights of the file and its folder"),
     ("unable to open", "the store can't be opened; check the rights of the file and its folder"),
 )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
