@@ -184,7 +184,7 @@ class Step(NamedTuple):
 
 
 def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
-    """Give what a person can do next for a run, the most useful first; nothing for one that goes on by itself."""
+    """Give what a person can do next for a run, most useful first; nothing if it goes on by itself."""
     run = short_id(row.id)
     if row.status in RUN_ENDED:
         if row.status == RunState.COMPLETED:
