@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
 
+from uuid_utils import uuid7
+
 from allready.core.actions import Cancel, Done, RunInline, Spawn
 from allready.core.events import Completed, Failed, Outcome, TaskEvent
 from allready.core.scheduler import DagScheduler
@@ -68,7 +70,7 @@ class SchedulerLoop:
         pool: SubAgentManager,
         work: Callable[[SubAgent], Awaitable[Any]],
         *,
-        run_id: str = "run",
+        run_id: str | None = None,
         inline_pool: SubAgentManager | None = None,
         clock: Callable[[], float] = time.time,
         journal: Journal | None = None,
@@ -79,7 +81,8 @@ class SchedulerLoop:
         self.scheduler = scheduler
         self.pool = pool
         self.inline_pool = inline_pool or SubAgentManager(INLINE_SLOTS, grace=pool.grace, scope="inline")
-        self.run_id = run_id
+        self.run_id = run_id or str(uuid7())
+        """Its name in the pool: runs that share one need different names."""
         self.wait_for_person = wait_for_person
         """Go on waiting when only a person can go on, instead of returning."""
         self._work = work

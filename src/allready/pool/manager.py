@@ -159,7 +159,9 @@ class SubAgentManager:
         self._returning: dict[SubAgent, asyncio.Future[None]] = {}
         """Sub-agents that gave their place back and want one again: before anything new."""
         self._waiting: dict[str, _Waiting] = {}
-        """Runs that were refused, in turn."""
+        """Runs that were refused."""
+        self._last_turn: dict[str, int] = {}
+        """Run → a number that grows with each place taken, when it last took one or was woken for one."""
         self._turns: dict[str, int] = {}
         """Runs that were woken and have not ticked since → places promised to them."""
         self._promised = 0
@@ -188,8 +190,7 @@ class SubAgentManager:
         if self._promised and self._turns.get(run):
             self._turns[run] -= 1
             self._promised -= 1
-        if len(self._waiting) > 1 and run in self._waiting:  # it had its turn
-            self._waiting[run] = self._waiting.pop(run)
+        self._last_turn[run] = self._count
         return handle
 
     def _check(self, request: SpawnRequest) -> None:
@@ -219,16 +220,18 @@ class SubAgentManager:
 
     def _check_kept(self, request: SpawnRequest) -> None:
         """Refuse if the free places are kept: for returning sub-agents, for planning, for runs in turn."""
+        if request.reserved and self._kept:
+            return
         room = self.max_concurrent - self.active - len(self._returning)
         what = "sub-agents that come back"
-        if room > 0 and not request.reserved:
+        if room > 0:
             what = "planning"
             room -= self._kept
-            if room > 0:
-                what = "the run whose turn it is"
-                room -= self._promised - self._turns.get(request.run, 0)
-                if room <= 0:
-                    self._put_off.add(request.run)
+        if room > 0:
+            what = "the run whose turn it is"
+            room -= self._promised - self._turns.get(request.run, 0)
+            if room <= 0:
+                self._put_off.add(request.run)
         if room <= 0:
             reason = f"the free places of the {self.scope} are kept for {what}"
             raise ConcurrencyLimit(reason, self.scope, self.active, self.max_concurrent)
@@ -317,6 +320,7 @@ class SubAgentManager:
         """Say that a run does not wait for places any more."""
         self._waiting.pop(run, None)
         self._put_off.discard(run)
+        self._last_turn.pop(run, None)
         self.turn_over(run)
 
     def _room_again(self) -> None:
@@ -328,15 +332,17 @@ class SubAgentManager:
             self._wake_next(also_promised=True)
 
     def _wake_next(self, *, also_promised: bool = False) -> None:
-        """Wake the first run that has not been refused since places came free, and keep one for it."""
-        for run, waiting in self._waiting.items():
-            if waiting.seen < self._freed:
-                del self._waiting[run]
-                self._turns[run] = self._turns.get(run, 0) + 1
-                self._promised += 1
-                waiting.wake()
-                return
-        if also_promised and self._turns:  # several places came free at once: round and round
+        """Wake a run, keep a place for it: of those not refused since places came free, the least served."""
+        freed = self._freed
+        asking = [run for run, waiting in self._waiting.items() if waiting.seen < freed]
+        if asking:
+            run = asking[0] if len(asking) == 1 else min(asking, key=lambda run: self._last_turn.get(run, -1))
+            waiting = self._waiting.pop(run)
+            self._last_turn[run] = self._count
+            self._turns[run] = self._turns.get(run, 0) + 1
+            self._promised += 1
+            waiting.wake()
+        elif also_promised and self._turns:  # several places came free at once: round and round
             run = next(iter(self._turns))
             self._turns[run] = self._turns.pop(run) + 1
             self._promised += 1
