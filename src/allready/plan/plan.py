@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -221,8 +221,11 @@ def _check_call(name: object, call: object, args: object, kwargs: object, depend
         isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)
     ):
         problems.append(f"task {name!r}: kwargs maps names to arguments, not {kwargs!r}")
-    listed = isinstance(depends_on, Sequence | Set) and not isinstance(depends_on, str | bytes)
-    if not listed or not all(isinstance(dependency, str) for dependency in depends_on):  # type: ignore[attr-defined]
+    if (
+        isinstance(depends_on, str | bytes)
+        or not isinstance(depends_on, Sequence)
+        or not all(isinstance(dependency, str) for dependency in depends_on)
+    ):
         problems.append(f"task {name!r}: depends_on is a list of ids, not {depends_on!r}")
     return problems
 
