@@ -50,16 +50,21 @@ class LiveView(Display):
         super().__init__(session)
         self.console = Console()
         self.asks = sys.stdin.isatty()
-        self._live = Live(self, console=self.console, auto_refresh=False, transient=True)
+        self._live = self._make_live()
         self._refresher: asyncio.Task[None] | None = None
         self._asker: asyncio.Task[None] | None = None
         self._last_lines: dict[str, str] = {}
-        self._failures: deque[str] = deque(maxlen=RECENT_FAILURES)
+        self._failures: dict[str, str] = {}
+        """Task → why it failed, the newest last."""
         self._running: dict[str, TaskNode] = {}
         self._questions: deque[Question] = deque()
         self._stopping = False
 
     # --- life -----------------------------------------------------------------------------------------
+
+    def _make_live(self) -> Live:
+        """Give a new view: one that was stopped would draw over what was printed since."""
+        return Live(self, console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -109,13 +114,14 @@ class LiveView(Display):
                 self._last_lines.pop(event.task, None)
             data = event.data or {}
             if event.type == "task.failed":
-                self._failures.append(f"{event.task}: {clean_line(str(data.get('error', '')))}")
+                self._failures.pop(event.task, None)
+                self._failures[event.task] = f"{event.task}: {clean_line(str(data.get('error', '')))}"
             if self.asks and event.type == "task.awaiting_approval":
                 answers = {"a": "approve", "s": "skip", "l": "later"}
                 self._ask(Question(event.task, f"{event.task} waits for approval", answers))
             elif self.asks and data.get("asks"):
                 answers = {"r": "retry", "s": "skip", "a": "abort", "l": "later"}
-                self._ask(Question(event.task, self._failures[-1], answers))
+                self._ask(Question(event.task, self._failures[event.task], answers))
 
     def output(self, task: str, attempt: str, text: str) -> None:  # noqa: ARG002
         """Keep the last line of what a command wrote."""
@@ -136,6 +142,7 @@ class LiveView(Display):
                 await self._ask_one(self._questions.popleft())
         finally:
             if not self._stopping:
+                self._live = self._make_live()
                 self._live.start()
 
     async def _ask_one(self, question: Question) -> None:
@@ -173,7 +180,8 @@ class LiveView(Display):
         width = options.max_width
         yield self._bar(width)
         now = self.session.clock()
-        rows = max(3, (options.size.height or 24) - OTHER_ROWS - len(self._failures))
+        failures = list(self._failures.values())[-RECENT_FAILURES:]
+        rows = max(3, options.size.height - OTHER_ROWS - len(failures))
         running = sorted(self._running.values(), key=lambda node: node.started_at or 0.0)
         for node in running[:rows]:
             yield self._running_line(node, now, width)
@@ -181,7 +189,7 @@ class LiveView(Display):
             yield Text(f"  … and {len(running) - rows} more running", "dim")
         if not running:
             yield from self._why_nothing_runs(now, width)
-        for failure in self._failures:
+        for failure in failures:
             yield Text(_fit(f"✖ {failure}", width), "red")
 
     def _bar(self, width: int) -> Table:

@@ -235,7 +235,8 @@ def task_line(event: JournalEvent) -> str | None:
         case "retrying":
             return f"{line} in {duration_text(data['delay'])}: {clean_line(data['error'])}"
         case "deferred" if "delay" in data:
-            return f"{line} for {duration_text(data['delay'])}: {clean_line(data['reason'])}"
+            delay = f" for {duration_text(data['delay'])}" if data["delay"] else ""
+            return f"{line}{delay}: {clean_line(data['reason'])}"
         case "skipped" | "canceling":
             return f"{line}: {clean_line(str(data.get('reason', '')))}"
         case "awaiting_approval" | "added":
@@ -300,9 +301,9 @@ def summary(session: Session, result: RunResult) -> list[str]:
 
 
 def _last_output(session: Session, result: RunResult) -> list[str]:
-    """Give what the plan's only last task gave."""
-    last = [node for node in session.scheduler.graph if not node.dependents]
-    if len(last) != 1 or last[0].state is not COMPLETED:
+    """Give what the last task gave, if there is only one."""
+    last = [node for node in session.scheduler.graph if not node.dependents and node.state is COMPLETED]
+    if len(last) != 1:
         return []
     lines = [clean_line(line) for line in result.tasks[last[0].id].output.splitlines()]
     if not lines:
