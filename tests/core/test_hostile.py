@@ -36,6 +36,7 @@ SCOPES = ("pool", "inline", "budget", "agent:x", "agent:y", "provider:p", "resou
 COMMANDS = ("pause", "resume", "interrupt", "cancel", "retry", "approve", "skip", "abort")
 OF_A_TASK = ("approve", "skip", "abort", "retry")
 OPEN = {"leave", "offer"}
+"""What is recorded of batches that end in an unusual way."""
 ENDS_OF_ATTEMPTS = {"task.completed", "task.failed", "task.retrying", "task.deferred", "task.canceled"}
 
 outcomes = st.sampled_from(
@@ -52,7 +53,7 @@ outcomes = st.sampled_from(
     ]
 )
 answers = st.one_of(
-    st.sampled_from(["start", "start", "start", "silent", "late", "start and end"]),
+    st.sampled_from(["start", "start", "start", "silent", "late", "late error", "start and end"]),
     st.sampled_from(SCOPES).map(lambda scope: full(scope, 1, 2)),
     st.sampled_from([OSError("no such program"), PermanentError("can never fit")]),
 )
@@ -166,7 +167,7 @@ class HostilePool(RuleBasedStateMachine):
         scheduler = self.scheduler
         leave_at = data.draw(st.integers(0, 4)) if leave else 1_000
         started = refused = False
-        late: list[str] = []
+        late: list[tuple[str, str]] = []
         calm = True
         batch = scheduler.tick(self.now)
         for place, action in enumerate(batch):
@@ -183,12 +184,16 @@ class HostilePool(RuleBasedStateMachine):
                 assert scheduler.graph[action.task].handle == action.handle
             else:
                 assert action.status in RUN_ENDED or action.status is RunState.PAUSED
-        for name in late:
-            if scheduler.graph[name].state == "ready":
-                started = True
-                self.start(name)
         if leave == "close":
             batch.close()
+        for name, what in late:
+            if scheduler.graph[name].state != "ready":
+                continue
+            if what == "late":
+                started = True
+                self.start(name)
+            else:
+                scheduler.record_spawn_failure(name, OSError("no such program"), self.now)
         if started or refused:
             scheduler.record_batch_backoff(started, refused)
         if calm and not leave:
@@ -196,14 +201,14 @@ class HostilePool(RuleBasedStateMachine):
             assert wakeup is None or wakeup > self.now, "the loop would spin"
         self.look()
 
-    def answer(self, action: Spawn | RunInline, answer: str | Exception, late: list[str]) -> None:
+    def answer(self, action: Spawn | RunInline, answer: str | Exception, late: list[tuple[str, str]]) -> None:
         assert self.scheduler.graph[action.task].attempts + 1 == action.number
         if isinstance(answer, Exception):
             before = self.scheduler.consecutive_spawn_failures
             self.scheduler.record_spawn_failure(action.task, answer, self.now)
             assert self.scheduler.consecutive_spawn_failures == before
-        elif answer == "late":
-            late.append(action.task)
+        elif answer in {"late", "late error"}:
+            late.append((action.task, answer))
         elif answer != "silent":
             handle = self.start(action.task)
             if answer == "start and end":

@@ -25,8 +25,8 @@ class Replay:
     `ReplayDiverged`. Inputs may be fed in parts, for as long as the run goes on.
 
     A report (`spawn`, `refuse`, `spawn_failed`) stands for the offer that it answers at once. What was not
-    answered at once is recorded as `offer`, its answer, if one came after all, as `late`. `leave` is a batch
-    left before its end.
+    answered at once is recorded as `offer`, its answer, if one came after all, as `late`; `end` is the end of
+    a batch with such offers, `leave` that of one left early.
     """
 
     def __init__(self, scheduler: DagScheduler) -> None:
@@ -45,6 +45,9 @@ class Replay:
                 self._report(entry)
             elif kind == "offer":
                 self._expect_offer(entry, rest[0])
+                self.scheduler._hold_offered()
+            elif kind == "end":
+                self._no_more_actions(entry)
             elif kind == "late":
                 self._report(rest)
             elif kind in {"leave", "recover"}:

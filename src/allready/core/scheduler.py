@@ -165,6 +165,8 @@ class DagScheduler:
         finally:
             if not finished:  # left early: the rest is still to be offered
                 self._note_leaving()
+            elif self._held and self.inputs is not None:  # answers may still come: after what the end did
+                self.inputs.append(["end"])
             self._end_batch()
 
     def _offers(self) -> Iterator[Action]:
