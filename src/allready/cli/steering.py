@@ -152,7 +152,9 @@ def _told(command: str, task: str | None, steered: Steered, row: RunRow, store: 
             f"see what becomes of it: {hint('status', run, store=store)}",
         ]
     lines = [_done(command, task, run, row)]
-    if row.status not in RUN_ENDED and is_abandoned(row):
+    if command == "pause":
+        lines.append(f"go on with: {hint('resume', run, store=store)}")
+    elif row.status not in RUN_ENDED and is_abandoned(row):
         lines.append(f"no process drives the run; go on with: {hint('resume', run, store=store)}")
     return lines
 
