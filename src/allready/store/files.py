@@ -44,6 +44,21 @@ def write_synced(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, so that they are there after a crash, too.
+
+    Raises `StoreError`.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    try:
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"could not make the folder {path}: {error.strerror or error}") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable: new files, and files that were renamed."""
     descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
