@@ -21,7 +21,7 @@ from allready.cli.options import (
 if TYPE_CHECKING:
     from allready.cli.tables import Cell
     from allready.core.why import Why
-    from allready.store.contract import RunRow, Store, TaskRow
+    from allready.store.contract import RunRow, TaskRow
 
 NAMED = 10
 """Tasks of one kind that `status` names; the others are counted."""
@@ -180,10 +180,9 @@ def counts_text(counts: Mapping[str, int]) -> str:
     from allready.core.states import TaskState
 
     total = sum(counts.values())
-    parts = [f"{counts['completed'] if 'completed' in counts else 0:,} of {total:,} completed"]
-    for state in TaskState:
-        if state != "completed" and counts.get(state):
-            parts.append(paint(f"{counts[state]:,} {state.replace('_', ' ')}", state))
+    parts = [f"{counts.get('completed', 0):,} of {total:,} completed"]
+    others = [state for state in TaskState if state != "completed" and counts.get(state)]
+    parts += [paint(f"{counts[state]:,} {state.replace('_', ' ')}", state) for state in others]
     return ", ".join(parts)
 
 
@@ -273,13 +272,17 @@ def why(
 def _why_lines(
     row: RunRow, tasks: Sequence[TaskRow], answers: Mapping[str, Why], store: str | None
 ) -> Iterator[str]:
+    from allready.cli.tables import hint
     from allready.cli.text import clean_line
     from allready.core.states import RUN_ENDED
+    from allready.engine.views import is_abandoned, short_id
 
     if row.status in RUN_ENDED:
         error = f": {clean_line(row.error)}" if row.error else ""
         yield f"the run has ended ({row.status}){error}"
-    yield from step_lines(row, tasks, store)
+    elif is_abandoned(row):
+        resume = hint("resume", short_id(row.id), store=store)
+        yield f"no process drives the run ({row.status}); go on with: {resume}"
     groups: dict[str, list[tuple[str, Why]]] = {}
     for name, answer in answers.items():
         groups.setdefault(answer.code, []).append((name, answer))
@@ -295,6 +298,8 @@ def _why_lines(
             yield clean_line(answer.text)
         if len(members) > ANSWERS:
             yield f"… and {len(members) - ANSWERS:,} more that are {_MORE.get(code, code)}"
+    if not is_abandoned(row):
+        yield from step_lines(row, tasks, store)
 
 
 _MORE = {

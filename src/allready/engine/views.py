@@ -196,7 +196,7 @@ def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
     for task in tasks:
         if task.memory.get("asking"):
             steps.append(Step(f"{task.id} failed and waits for a decision", ("retry", run, task.id)))
-            steps.append(Step(f"{task.id} may be left out", ("skip", run, task.id)))
+            steps.append(Step("or leave it out", ("skip", run, task.id)))
         elif task.state == AWAITING_APPROVAL:
             steps.append(Step(f"{task.id} waits for approval", ("approve", run, task.id)))
     if is_abandoned(row):
