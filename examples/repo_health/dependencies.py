@@ -14,7 +14,7 @@ from common import GOOD, LOOK, NOT_APPLICABLE, Found, cell, code, count, run_che
 LOCKS = """
 Cargo.lock Gemfile.lock Pipfile.lock composer.lock constraints.txt go.sum npm-shrinkwrap.json
 package-lock.json pdm.lock pnpm-lock.yaml poetry.lock pylock.toml uv.lock yarn.lock
-""".split()
+""".split()  # noqa: SIM905 - easier to read
 NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([^;#]*)")
 
 
