@@ -54,7 +54,7 @@ class Ride:
         *,
         slots: int = 5,
         pool: SubAgentManager | None = None,
-        run_id: str = "run",
+        run_id: str | None = None,
         scheduler: dict[str, Any] | None = None,
         is_open: bool = False,
         **options: Any,

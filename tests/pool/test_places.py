@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -70,13 +71,14 @@ def test_three_generations_on_a_pool_of_one() -> None:
     async def main() -> None:
         pool = CountingPool(1)
         depths: list[int] = []
+        names = itertools.count()
 
         async def work(sub_agent: SubAgent) -> None:
-            depth = int(sub_agent.request.run)
+            depth = int(sub_agent.request.run[0])
             depths.append(depth)
             if depth < 3:
                 async with sub_agent.place_given_back():
-                    inner = Ride(tasks(2), work, pool=pool, run_id=str(depth + 1))
+                    inner = Ride(tasks(2), work, pool=pool, run_id=f"{depth + 1} {next(names)}")
                     assert await inner.go() == "completed"
 
         assert await Ride(tasks(1), work, pool=pool, run_id="0").go() == "completed"

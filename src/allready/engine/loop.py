@@ -209,6 +209,8 @@ class SchedulerLoop:
                 pool.release(handle)
             raise
         for pool, handle in launches:
+            if self._interrupts:  # it came during the commit: better not begun than stopped
+                pool.cancel(handle, "interrupt")
             pool.launch(handle)
         for cancel in cancels:
             self._where.get(cancel.handle, self.pool).cancel(cancel.handle, cancel.reason)
