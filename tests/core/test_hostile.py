@@ -33,8 +33,14 @@ PATIENCE = 2_000
 """Rounds in which a kind pool must bring a run to its end."""
 
 SCOPES = ("pool", "inline", "budget", "agent:x", "agent:y", "provider:p", "resource:gpu")
-COMMANDS = ("pause", "resume", "interrupt", "cancel", "retry", "approve", "skip", "abort")
-OF_A_TASK = ("approve", "skip", "abort", "retry")
+FOR_THE_RUN = ("pause", "resume", "interrupt", "cancel", "retry")
+CAREFUL = {
+    RunState.RUNNING: ("pause", "interrupt"),
+    RunState.PAUSED: ("resume", "resume", "interrupt"),
+    RunState.FAILED: ("retry",),
+    RunState.CANCELED: ("retry",),
+}
+FOR_A_TASK = ("approve", "skip", "abort", "retry", "nonsense")
 OPEN = {"leave", "offer"}
 """What is recorded of batches that end in an unusual way."""
 ENDS_OF_ATTEMPTS = {"task.completed", "task.failed", "task.retrying", "task.deferred", "task.canceled"}
@@ -62,8 +68,8 @@ answers = st.one_of(
 @st.composite
 def new_tasks(draw: st.DrawFn, known: int, most: int) -> list[TaskSpec]:
     """Tasks t`known`, … with all settings, in any order, depending on each other and on known ones."""
-    count = draw(st.integers(1, most))
-    chance = st.sampled_from([False, False, False, True])
+    count = draw(st.sampled_from([most, most - 1, most // 2, 1]))
+    chance = st.integers(0, 7).map(lambda number: number == 7)
     specs = []
     for number in range(known, known + count):
         deps = draw(st.lists(st.integers(0, number - 1), max_size=3, unique=True)) if number else []
@@ -214,6 +220,20 @@ class HostilePool(RuleBasedStateMachine):
             if answer == "start and end":
                 self.end(handle, Completed())
 
+    @rule(many=st.booleans())
+    def friendly_round(self, many: bool) -> None:
+        """What the pool does most of the time, so that runs get anywhere."""
+        if many and self.scheduler.status is RunState.PAUSED and self.scheduler.ending is None:
+            self.scheduler.resume(self.now)
+        for action in self.scheduler.tick(self.now):
+            if isinstance(action, Spawn | RunInline):
+                self.start(action.task)
+            elif isinstance(action, Cancel):
+                self.asked.add(action.handle)
+        for handle in list(self.live)[: None if many else 1]:
+            self.end(handle, Completed())
+        self.look()
+
     @precondition(lambda self: self.live)
     @rule(data=st.data(), outcome=outcomes, delay=st.floats(0, 4))
     def attempt_ends(self, data: st.DataObject, outcome: Outcome, delay: float) -> None:
@@ -221,10 +241,16 @@ class HostilePool(RuleBasedStateMachine):
         self.end(data.draw(st.sampled_from(sorted(self.live))), outcome)
         self.look()
 
+    @precondition(lambda self: self.live)
+    @rule(outcome=outcomes)
+    def last_attempt_ends(self, outcome: Outcome) -> None:
+        self.end(max(self.live), outcome)
+        self.look()
+
     @precondition(lambda self: self.past)
     @rule(data=st.data(), outcome=st.one_of(st.none(), outcomes))
     def event_comes_again(self, data: st.DataObject, outcome: Outcome | None) -> None:
-        event = data.draw(st.sampled_from(self.past))
+        event = data.draw(st.sampled_from([TaskEvent("nobody", "attempt-0", Completed(), 0.0), *self.past]))
         before, stale = standing(self.scheduler), self.scheduler.statistics.stale_events
         waits = self.scheduler._batch is not None
         self.scheduler.handle(event._replace(outcome=outcome) if outcome else event)
@@ -232,27 +258,24 @@ class HostilePool(RuleBasedStateMachine):
         assert waits or self.scheduler.statistics.stale_events == stale + 1
         self.look()
 
-    @rule(outcome=outcomes, name=st.sampled_from(["t0", "t1", "nobody"]))
-    def event_of_nobody(self, outcome: Outcome, name: str) -> None:
-        before = standing(self.scheduler)
-        self.scheduler.handle(TaskEvent(name, "attempt-0", outcome, self.now))
-        assert standing(self.scheduler) == before
-        self.look()
-
-    @rule(seconds=st.sampled_from([1.0, 6.0, 25.0, 100.0]))
+    @rule(seconds=st.sampled_from([0.5, 3.0, 6.0, 25.0]))
     def clock_jumps(self, seconds: float) -> None:
         self.now += seconds
 
     # --- the person ----------------------------------------------------------------------------------------
 
-    @rule(kind=st.sampled_from(COMMANDS), data=st.data())
-    def command(self, kind: str, data: st.DataObject) -> None:
+    @rule(data=st.data(), careful=st.sampled_from([True, True, True, False]))
+    def command(self, data: st.DataObject, careful: bool) -> None:
+        """A careful person says what may apply; another says anything."""
         scheduler = self.scheduler
-        name = None
-        if kind in OF_A_TASK:
-            likely = [node.id for node in scheduler.graph if self.is_likely(kind, node)]
-            likely = likely or [node.id for node in scheduler.graph]
-            name = data.draw(st.sampled_from([*likely, None] if kind == "retry" else likely))
+        wishes: list[tuple[str, str | None]] = [
+            (kind, None) for kind in (CAREFUL.get(scheduler.status, ()) if careful else FOR_THE_RUN)
+        ]
+        for node in scheduler.graph:
+            wishes += [(kind, node.id) for kind in FOR_A_TASK if not careful or self.may_apply(kind, node)]
+        if not wishes:
+            return
+        kind, name = data.draw(st.sampled_from(wishes))
         open_batch = scheduler._batch is not None
         before = standing(scheduler)
         try:
@@ -262,12 +285,12 @@ class HostilePool(RuleBasedStateMachine):
         self.look()
 
     @staticmethod
-    def is_likely(kind: str, node: TaskNode) -> bool:
+    def may_apply(kind: str, node: TaskNode) -> bool:
         if kind == "approve":
-            return node.spec.approval and not node.approved
-        if kind == "abort":
-            return node.asking
-        return node.state in {"failed", "skipped", "canceled"} or (kind == "skip" and node.state == "pending")
+            return node.state == "awaiting_approval"
+        if kind == "retry":
+            return node.state in {"failed", "skipped", "canceled"}
+        return node.asking or (kind == "skip" and node.state == "awaiting_approval")
 
     @precondition(lambda self: self.scheduler.graph.open and len(self.scheduler.graph) < MOST_TASKS)
     @rule(data=st.data())
@@ -277,11 +300,13 @@ class HostilePool(RuleBasedStateMachine):
         self.grown += specs
         self.look()
 
+    @precondition(lambda self: self.scheduler.graph.open)
     @rule()
     def graph_is_closed(self) -> None:
         self.scheduler.close(self.now)
         self.look()
 
+    @precondition(lambda self: self.live or self.scheduler.ending)
     @rule(delay=st.sampled_from([0.0, 3.0, 70.0]))
     def power_cut(self, delay: float) -> None:
         """Events on their way are lost; the attempts are, too, but what they say may still arrive."""

@@ -181,10 +181,11 @@ class TaskGraph:
         except KeyError:
             raise UserError(f"there is no task {task!r}") from None
 
-    def add(self, specs: Iterable[TaskSpec]) -> list[TaskNode]:
+    def add(self, specs: Iterable[TaskSpec], longer: list[TaskNode] | None = None) -> list[TaskNode]:
         """Add tasks that depend on each other or on tasks already here; all of them or, on an error, none.
 
-        Looks at the new part only. Raises `PlanError` with every problem found.
+        Looks at the new part only. The older tasks whose remaining path has grown are appended to `longer`.
+        Raises `PlanError` with every problem found.
         """
         specs = specs if isinstance(specs, list | tuple) else list(specs)
         problems, order = self._check(specs)
@@ -206,7 +207,11 @@ class TaskGraph:
                 node.waiting = waiting
         self.nodes.extend(new)
         self.counts[PENDING] += len(new)
-        self._measure([new[place] for place in order] if order is not None else new, grown=first > 0)
+        self._measure([new[place] for place in order] if order is not None else new)
+        if first:
+            grown = self._lengthen(new)
+            if longer is not None:
+                longer += grown
         return new
 
     def _check(self, specs: Sequence[TaskSpec]) -> tuple[list[str], list[int] | None]:
@@ -239,9 +244,9 @@ class TaskGraph:
             problems.append(f"the tasks depend on each other in a circle: {' → '.join(cycle)}")
         return problems, [places[name] for name in order]
 
-    def _measure(self, ordered: Sequence[TaskNode], *, grown: bool) -> None:
-        """Set the remaining path of new nodes, given dependencies first; carry it on to older ancestors."""
-        behind: deque[TaskNode] = deque()
+    @staticmethod
+    def _measure(ordered: Sequence[TaskNode]) -> None:
+        """Set the remaining path of new nodes, given dependencies first."""
         for node in reversed(ordered):
             longest = 0.0
             for dependent in node.dependents:
@@ -249,20 +254,24 @@ class TaskGraph:
                     longest = dependent.remaining
             estimate = node.spec.estimate
             node.remaining = longest + (DEFAULT_ESTIMATE if estimate is None else estimate)
-            if grown:
-                behind.append(node)
+
+    @staticmethod
+    def _lengthen(new: Sequence[TaskNode]) -> Iterable[TaskNode]:
+        """Carry the remaining path of new nodes on to older ones; gives those it made longer."""
+        behind = deque(new)
+        longer: dict[int, TaskNode] = {}
         budget = GROWTH_BUDGET
-        while behind and budget:
+        while behind and budget > 0:
             node = behind.popleft()
             for dep in node.deps:
                 estimate = dep.spec.estimate
-                longer = node.remaining + (DEFAULT_ESTIMATE if estimate is None else estimate)
-                if longer > dep.remaining:
-                    dep.remaining = longer
+                remaining = node.remaining + (DEFAULT_ESTIMATE if estimate is None else estimate)
+                if remaining > dep.remaining:
+                    dep.remaining = remaining
+                    longer[dep.index] = dep
                     behind.append(dep)
                     budget -= 1
-                    if not budget:
-                        break
+        return longer.values()
 
     def move(self, node: TaskNode, state: TaskState) -> None:
         """Change a task's state: the only place where that happens. Raises `InvalidTransition`."""

@@ -469,8 +469,7 @@ class DagScheduler:
                 self._skip(other, self._skip_reason(other), at)
                 self.graph.settle(other, ready, skipped)
         for other in ready:
-            if other.state is PENDING:
-                self._make_ready(other, at)
+            self._make_ready(other, at)
 
     @staticmethod
     def _skip_reason(node: TaskNode) -> str:
@@ -666,7 +665,11 @@ class DagScheduler:
             raise UserError("the graph is closed: no tasks can be added")
         self._leave_batch()
         specs = list(specs)
-        new = self.graph.add(specs)
+        longer: list[TaskNode] = []
+        new = self.graph.add(specs, longer)
+        for node in longer:
+            if node.queued:  # again, where it belongs now; its old place comes later and is passed over
+                self._ready.put(node)
         if self.inputs is not None:
             self.inputs.append(["add", [spec_to_json(spec) for spec in specs], now])
         for node in new:
