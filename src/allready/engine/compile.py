@@ -75,6 +75,8 @@ def compile_plan(plan: Plan, agents: Mapping[str, AgentDefinition] | None = None
         compiled._graph = TaskGraph(compiled.specs)
     except PlanError as error:
         problems += [problem.message for problem in error.problems]
+    if plan.max_parallel is not None and plan.max_parallel < 1:
+        problems.append(f"max_parallel is {plan.max_parallel}, but a pool needs at least one place")
     if problems:
         raise PlanError(Problem(text, plan.source) for text in problems)
     return compiled

@@ -50,6 +50,7 @@ def new_session(
     """
     compiled = plan if isinstance(plan, Compiled) else compile_plan(plan, agents)
     plan = compiled.plan
+    _check_places(max_parallel)
     run_id = str(uuid7())
     clock = clock or MonotonicClock()
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
@@ -90,6 +91,11 @@ def new_session(
     return session
 
 
+def _check_places(max_parallel: int | None) -> None:
+    if max_parallel is not None and max_parallel < 1:
+        raise UserError(f"max_parallel is {max_parallel}, but a pool needs at least one place")
+
+
 def _options(compiled: Compiled, max_parallel: int | None) -> dict[str, Any]:
     """Give what a resumed run needs besides its plan."""
     return {
@@ -125,6 +131,7 @@ def resume_session(
     `plan` is needed for a plan of functions that can't be imported; it must be the same one. Raises
     `RunOwned`, `RunNotFound`, `PlanError`, and `UserError` if the run has ended; then nothing has changed.
     """
+    _check_places(max_parallel)
     lease = store.acquire(run_id, this_process())
     try:
         row = store.run(run_id)

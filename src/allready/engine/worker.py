@@ -121,7 +121,6 @@ class Worker:
         attempt.dependencies = await self._dependencies(task)
         if isinstance(task.body, Prompt):
             attempt.prompt = self._prompt(task.body, attempt)
-        attempt.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(agent, CommandAgent):
             return await agent.run(attempt)
         try:
@@ -182,8 +181,11 @@ class Worker:
             def told(text: str) -> None:
                 on_output(task.id, handle, text)
 
-        folder = self._attempt_folder(task, sub_agent)
-        if isinstance(task.body, Function) and task.body.isolate:
+        if isinstance(task.body, Function) and not task.body.isolate:
+            run_folder = folder = Path()  # called here, it needs none; a run in memory then makes none
+        else:
+            run_folder = self._folder()
+            folder = attempt_folder(run_folder, task.id, sub_agent.request.number)
             folder.mkdir(parents=True, exist_ok=True)
         return Attempt(
             run_id=self._run_id,
@@ -197,7 +199,7 @@ class Worker:
             grace=sub_agent.grace,
             on_output=told,
             hold_place=sub_agent.hold_place,
-            run_folder=self._folder(),
+            run_folder=run_folder,
         )
 
     def _attempt_folder(self, task: Task, sub_agent: SubAgent) -> Path:
