@@ -246,7 +246,7 @@ def test_a_pool_held_by_somebody_else_is_no_deadlock_and_no_busy_waiting() -> No
         assert ride.scheduler.statistics.ticks <= 20
         assert ride.scheduler.consecutive_spawn_failures > 5
         await until(lambda: bool(ride.started))
-        assert ride.started[0] == ("t0", pytest.approx(60, abs=1e-6)), (
+        assert dict(ride.started)["t0"] == pytest.approx(60, abs=1e-6), (
             "at once, not at the end of the backoff"
         )
         assert ride.scheduler.statistics.ticks <= 21
@@ -765,7 +765,7 @@ def test_a_backoff_that_ends_while_the_run_ends_does_not_spin() -> None:
         pool = CountingPool(1, grace=5)
 
         async def stubborn(_: SubAgent) -> None:
-            for _ in range(2):
+            for _try in range(2):
                 try:
                     await asyncio.sleep(1000)
                 except asyncio.CancelledError:
