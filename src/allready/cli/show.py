@@ -30,6 +30,11 @@ DATA_LINES = 20
 """Lines of its structured output."""
 EVENTS = 30
 """Last events of the task."""
+_SETTINGS = (
+    *("run_if", "failure_strategy", "max_retries", "timeout", "priority", "estimate", "resources"),
+    *("approval", "idempotent", "inline"),
+)
+"""Of a task, in the words of plan files."""
 _URGENT = ("running", "canceling", "failed", "awaiting_approval", "ready", "skipped", "canceled", "pending")
 """States in the order in which a large run's table takes tasks; the newest completed ones come last."""
 
@@ -103,6 +108,8 @@ def _task_table(row: RunRow, tasks: Sequence[TaskRow], store: str | None) -> Ite
     shown = tasks if len(tasks) <= ALL_ROWS else _most_urgent(tasks)
     end = None if is_abandoned(row) else time.time()
     rows = [_task_row(task, end) for task in shown]
+    if {task.agent for task in tasks} <= {"command", "python", None}:  # goes without saying
+        rows = [[*row[:4], "", row[5]] for row in rows]
     yield from table(rows, ("STATUS", "TASK", "TOOK", "ATTEMPTS", "AGENT", ""), cut=(5, 1), right=(2, 3))
     if len(shown) < len(tasks):
         run = short_id(row.id)
@@ -232,14 +239,14 @@ def _task_view(row: RunRow, task: TaskRow, events: Sequence[JournalEvent]) -> di
     from allready.engine.views import attempt_files, event_view, stored_body, task_view
 
     files = {key: str(path) for key, path in attempt_files(row, task).items()}
-    view = {
+    return {
         "run": row.id,
         "task": task.id,
         "title": task.title,
         **task_view(task),
-        **task.spec,
-        **stored_body(row, task.id),
         "agent": task.agent or task.spec.get("agent"),
+        "body": stored_body(row, task.id),
+        "settings": {key: value for key, value in task.spec.items() if key in _SETTINGS},
         "depends_on": list(task.spec.get("depends_on", ())),
         "exit_code": task.exit_code,
         "output": task.output,
@@ -247,8 +254,6 @@ def _task_view(row: RunRow, task: TaskRow, events: Sequence[JournalEvent]) -> di
         "files": files,
         "events": [event_view(row.id, event) for event in events],
     }
-    view.pop("id", None)
-    return view
 
 
 def _task_lines(row: RunRow, task: TaskRow, store: str | None) -> Iterator[str]:
@@ -278,9 +283,9 @@ def _task_lines(row: RunRow, task: TaskRow, store: str | None) -> Iterator[str]:
     files = attempt_files(row, task)
     for key in ("output", "stderr", "artifacts"):
         if key in files and (files[key].is_dir() or files[key].stat().st_size):
-            yield from _fact("files" if key == "artifacts" else key, clean(str(files[key])))
+            yield from _fact(key, clean(str(files[key])))
     if task.error is not None:
-        yield from ("", "error:")
+        yield from ("", "error:" if task.state in {"failed", "ready", "running"} else "reason:")
         yield from _block(task.error, OUTPUT_LINES, "")
     whole = hint("show", short_id(row.id), task.id, "--output", store=store)
     text = _output_text(row, task)
@@ -339,7 +344,7 @@ def _spec_lines(spec: Mapping[str, Any]) -> Iterator[str]:
 
     parts = [
         f"{key.replace('_', ' ')} {spec[key]}"
-        for key in ("run_if", "failure_strategy", "max_retries", "priority")
+        for key in ("run_if", "failure_strategy", "max_retries", "priority", "estimate")
         if spec.get(key) is not None
     ]
     if spec.get("timeout") is not None:
