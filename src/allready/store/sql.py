@@ -48,9 +48,6 @@ _runs, _tasks, _events, _inputs, _commands = (
 _RUN = [_runs.c[name] for name in rows.RUN_FIELDS]
 _TASK = [_tasks.c[name] for name in rows.TASK_FIELDS]
 _TASK_WHOLE = [*_TASK, *(_tasks.c[name] for name in rows.OUTPUT_FIELDS)]
-_COMMAND = [
-    _commands.c[name] for name in ("id", "run_id", "kind", "task", "created_at", "done_at", "refused")
-]
 _OWNER = [_runs.c[name] for name in ("owner_host", "owner_boot_id", "owner_pid", "owner_started")]
 
 
@@ -137,9 +134,10 @@ class SqlStore:
             encode = rows.RUN_ENCODERS.get(name)
             values[f"new_{name}"] = value if encode is None else encode(value)
         numbers = self._statements.advance(tuple(run)).ask(cursor, values)
-        if numbers is None:
+        if not numbers:
             raise LeaseLost(self._who_has(connection, run_id, epoch))
-        return numbers[0], numbers[1]
+        last_seq, last_input = numbers[0]
+        return last_seq, last_input
 
     def _write_tasks(self, cursor: DBAPICursor, run_id: str, batch: Batch) -> None:
         if batch.new_tasks:
@@ -211,12 +209,8 @@ class SqlStore:
     def renew(self, run_id: str, epoch: int) -> None:
         """Prolong the lease."""
         with self._writing() as connection:
-            result = connection.execute(
-                sa.update(_runs)
-                .where(_runs.c.id == run_id, _runs.c.epoch == epoch, _runs.c.owner_pid.is_not(None))
-                .values(lease_until=self._clock() + LEASE_SECONDS)
-            )
-            if result.rowcount == 0:
+            values = {"run_id": run_id, "held_epoch": epoch, "until": self._clock() + LEASE_SECONDS}
+            if self._statements.renew.run(connection.connection.cursor(), [values]) == 0:
                 raise LeaseLost(self._who_has(connection, run_id, epoch))
 
     def release(self, run_id: str, epoch: int) -> None:
@@ -350,16 +344,16 @@ class SqlStore:
 
     def pending_commands(self, run_id: str) -> list[CommandRow]:
         """Give the commands nobody has taken yet, in the order they were recorded."""
-        query = sa.select(*_COMMAND).where(
-            _commands.c.run_id == rows.clean(run_id), _commands.c.done_at.is_(None)
-        )
         with self._reading() as connection:
-            return [rows.command_of(row) for row in connection.execute(query.order_by(_commands.c.id))]
+            found = self._statements.pending_commands.ask(
+                connection.connection.cursor(), {"run": rows.clean(run_id)}
+            )
+        return [rows.command_of(row) for row in found]
 
     def command(self, command_id: int) -> CommandRow:
         """Give one command, to see what became of it."""
         with self._reading() as connection:
-            row = connection.execute(sa.select(*_COMMAND).where(_commands.c.id == command_id)).first()
+            row = connection.execute(sa.select(*_commands.c).where(_commands.c.id == command_id)).first()
         if row is None:
             raise UserError(f"no command {command_id} in {self.url}; its run may have been deleted")
         return rows.command_of(row)

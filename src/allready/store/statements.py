@@ -2,6 +2,8 @@
 
 SQLAlchemy writes the SQL, for any database; what is left out is its way of running it, which takes about
 15 µs a statement. A commit has five or six, so this halves what the smallest one costs beside the disk.
+An idle run's renewals and looks for commands are here because its way is also much code to bring back into
+the processor's caches each time.
 """
 
 from __future__ import annotations
@@ -33,12 +35,11 @@ class Statement:
         )
         return cursor.rowcount
 
-    def ask(self, cursor: DBAPICursor, values: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Run a statement that returns something, once; gives the row it returns, or None."""
+    def ask(self, cursor: DBAPICursor, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Run a statement that returns rows, once; gives them."""
         order = self._order
         cursor.execute(self._sql, values if order is None else tuple([values[name] for name in order]))
-        found = cursor.fetchall()
-        return found[0] if found else None
+        return cursor.fetchall()
 
 
 class Statements:
@@ -59,6 +60,20 @@ class Statements:
                 commands.c.done_at.is_(None),
             )
             .values(done_at=sa.bindparam("now"), refused=sa.bindparam("reason"))
+        )
+        self.renew = self._of(
+            sa.update(runs)
+            .where(
+                runs.c.id == sa.bindparam("run_id"),
+                runs.c.epoch == sa.bindparam("held_epoch"),
+                runs.c.owner_pid.is_not(None),
+            )
+            .values(lease_until=sa.bindparam("until"))
+        )
+        self.pending_commands = self._of(
+            sa.select(*commands.c)
+            .where(commands.c.run_id == sa.bindparam("run"), commands.c.done_at.is_(None))
+            .order_by(commands.c.id)
         )
         self._advance: dict[tuple[str, ...], Statement] = {}
 
