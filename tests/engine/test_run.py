@@ -694,15 +694,17 @@ async def test_a_run_in_memory_that_is_canceled_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    plan = document([{"id": "long", "run": "sleep 60"}], tmp_path)
+    plan = document([{"id": "words", "run": "echo words"}], tmp_path)
     started = asyncio.Event()
 
-    def look(event: JournalEvent) -> None:
-        if event.type == "task.started":
-            started.set()
+    @plan.task
+    async def endless(words: str) -> None:
+        started.set()
+        await asyncio.Event().wait()
 
-    task = asyncio.create_task(run(plan, agents={}, on_event=look))
+    task = asyncio.create_task(run(plan, agents={}))
     await started.wait()
+    assert len(list(tmp_path.iterdir())) == 1
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()

@@ -25,17 +25,25 @@ from allready.plan.plan import Command, Function, Prompt, Task
 from allready.plan.template import render
 from allready.pool.manager import SubAgent
 
-_current: contextvars.ContextVar[tuple[SubAgent, asyncio.AbstractEventLoop] | None] = contextvars.ContextVar(
-    "allready_sub_agent", default=None
-)
+class _Current:
+    """The attempt that a context belongs to, until it ends; timers keep contexts alive for much longer."""
+
+    __slots__ = ("loop", "sub_agent")
+
+    def __init__(self, sub_agent: SubAgent) -> None:
+        self.sub_agent: SubAgent | None = sub_agent
+        self.loop = asyncio.get_running_loop()
+
+
+_current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("allready_sub_agent", default=None)
 
 
 def current_sub_agent() -> SubAgent | None:
     """Give the attempt whose work is running in this event loop: a run that it starts shares its pool."""
     current = _current.get()
-    if current is None or current[1] is not asyncio.get_running_loop():  # a thread of it, with its own loop
+    if current is None or current.loop is not asyncio.get_running_loop():  # a thread of it, with its own loop
         return None
-    return current[0]
+    return current.sub_agent
 
 
 class Worker:
@@ -69,11 +77,15 @@ class Worker:
 
     async def __call__(self, sub_agent: SubAgent) -> Any:
         """Do one attempt; gives a `TaskResult`, or for a function in a run without a store its value."""
-        _current.set((sub_agent, asyncio.get_running_loop()))
+        current = _Current(sub_agent)
+        _current.set(current)
         task = self._plan.tasks[sub_agent.request.task]
-        if isinstance(task.body, Function):
-            return await self._call(task, task.body, sub_agent)
-        return await self._ask(task, sub_agent)
+        try:
+            if isinstance(task.body, Function):
+                return await self._call(task, task.body, sub_agent)
+            return await self._ask(task, sub_agent)
+        finally:
+            current.sub_agent = None
 
     # --- functions ------------------------------------------------------------------------------------
 
