@@ -89,6 +89,7 @@ def sqlite_path(url: str | Path | None) -> Path:
         text = str(url)
     else:
         scheme, rest = match.groups()
+        scheme = scheme.lower()
         shown = without_password(str(url))
         if scheme.partition("+")[0] in ("postgresql", "postgres"):
             raise UserError(f"{shown}: PostgreSQL is not supported yet; use sqlite:///PATH")

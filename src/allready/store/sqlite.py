@@ -24,6 +24,7 @@ from allready.errors import StoreError
 
 APPLICATION_ID = 0x616C7264
 """`alrd`."""
+_HEADER = b"SQLite format 3\0"
 BUSY_SECONDS = 5.0
 """How long is waited for another process's transaction. Ours take milliseconds."""
 CACHE_KIB = 16 * 1024
@@ -68,13 +69,8 @@ class SqliteDatabase:
 
         Nothing is written into files of others.
         """
-        try:
-            if not self.path.exists():
-                return False
-        except OSError as error:
-            raise StoreError(f"{self.path} can't be looked at: {error.strerror}") from error
-        if not self.path.is_file():
-            raise StoreError(f"{self.path} is not a file; name another store with --store")
+        if not self._may_be_a_database():
+            return False
         with self._plain_connection() as connection:
             mark = _pragma(connection, "application_id")
             mode = _pragma(connection, "journal_mode")
@@ -87,6 +83,21 @@ class SqliteDatabase:
         if objects and mode != "wal":  # SQLite leaves this mode when a database is copied with VACUUM INTO
             self.prepare()
         return bool(objects)
+
+    def _may_be_a_database(self) -> bool:
+        """Say whether the file is there and begins as it must; SQLite takes short files for empty ones."""
+        try:
+            if not self.path.exists():
+                return False
+            if not self.path.is_file():
+                raise StoreError(f"{self.path} is not a file; name another store with --store")
+            with self.path.open("rb") as file:
+                header = file.read(len(_HEADER))
+        except OSError as error:
+            raise StoreError(f"{self.path} can't be looked at: {error.strerror}") from error
+        if header not in (_HEADER, b""):
+            raise StoreError(self.explain(sqlite3.DatabaseError("file is not a database")))
+        return header == _HEADER
 
     def prepare(self) -> None:
         """Make an empty file ours. Several processes may do it at once."""
@@ -173,7 +184,7 @@ class SqliteDatabase:
 
 _MEANINGS = (
     ("database is locked", "another process keeps the store locked; see what it does, then try again"),
-    ("not a database", "is no SQLite database; name another file with --store; nothing was changed"),
+    ("not a database", "this is no SQLite database; name another file with --store; nothing was changed"),
     ("malformed", "the database is damaged; restore it from a backup, or move it away to begin a new one"),
     ("disk is full", "the disk is full; free some space, then resume the run"),
     ("disk I/O error", "the disk does not take what is written; is it full? Then resume the run"),

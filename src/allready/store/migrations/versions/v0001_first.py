@@ -68,9 +68,9 @@ def upgrade() -> None:
         sa.Column("output_sha256", sa.Text),
         sa.Column("data", sa.Text),
         sa.Column("output", sa.Text),
-        _of_run("tasks"),
         sa.PrimaryKeyConstraint("run_id", "index", name="pk_tasks"),
         sa.UniqueConstraint("run_id", "id", name="uq_tasks_run_id_id"),
+        _of_run("tasks"),
     )
     op.create_table(
         "events",
