@@ -292,7 +292,7 @@ def _task_lines(row: RunRow, task: TaskRow, store: str | None) -> Iterator[str]:
     if text:
         yield from ("", "output so far:" if task.state == "running" else "output:")
         yield from _block(text, OUTPUT_LINES, f"; all of it: {whole}")
-    if task.data is not None:
+    if task.data is not None and not (text and task.agent == "python"):  # there the output says the same
         yield from ("", "data:")
         yield from _block(_json_text(task.data), DATA_LINES, "; all of it: --json")
 
