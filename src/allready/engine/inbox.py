@@ -54,9 +54,20 @@ class Inbox(Generic[T]):
 
         Gives False if only the time has passed.
         """
+        alarm = self.arm(timeout)
+        if alarm is None:
+            return True
+        try:
+            await alarm
+        finally:
+            self.disarm()
+        return alarm.result()
+
+    def arm(self, timeout: float | None) -> asyncio.Future[bool] | None:
+        """Give what `wait()` would wait for, to be followed by `disarm()`; None if there is no need to."""
         if self._items or self._woken:
             self._woken = False
-            return True
+            return None
         loop = asyncio.get_running_loop()
         alarm: asyncio.Future[bool] = loop.create_future()
         self._alarm = alarm
@@ -66,12 +77,12 @@ class Inbox(Generic[T]):
             self._due = due = loop.time() + timeout
             if self._timer is None or self._timer.when() > due:
                 self._set_timer(due)
-        try:
-            await alarm
-        finally:
-            self._alarm = None
-            self._woken = False
-        return alarm.result()
+        return alarm
+
+    def disarm(self) -> None:
+        """End a wait that `arm()` began: what woke it counts no more."""
+        self._alarm = None
+        self._woken = False
 
     def close(self) -> None:
         """Let go of the timer. The items stay."""

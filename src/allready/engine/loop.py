@@ -178,7 +178,12 @@ class SchedulerLoop:
             if ended is not None and self.scheduler.status is not ended.status:
                 ended = None  # a command that came with the last round led on
             if ended is None or self._stays():
-                await self._wait()
+                # waits here and not in a coroutine of its own, which would cost a tenth of a whole round
+                while (alarm := self._next_alarm()) is not None:
+                    awaited = await alarm
+                    self._inbox.disarm()
+                    if awaited:
+                        break
             elif not self._inbox:
                 return
 
@@ -235,10 +240,10 @@ class SchedulerLoop:
         """Play one batch: ask the pools for what is offered, gather the rest."""
         scheduler = self.scheduler
         now = self._clock()
-        any_spawn_success = any_concurrency_failure = False
+        any_concurrency_failure = False
         done: Done | None = None
         for action in scheduler.tick(now):
-            if isinstance(action, Spawn | RunInline):
+            if isinstance(action, (Spawn, RunInline)):  # a union is made anew each time
                 pool = self.pool if isinstance(action, Spawn) else self.inline_pool
                 try:
                     handle = pool.spawn(self._request(action))
@@ -252,8 +257,7 @@ class SchedulerLoop:
                     self._idle_rounds = 0
                     scheduler.record_spawn_failure(action.task, error, now)
                 else:
-                    any_spawn_success = True
-                    launches.append((pool, handle))
+                    launches.append((pool, handle))  # first: whatever comes, it is launched or released
                     scheduler.record_spawn(action.task, handle, now)
                     if pool is self.inline_pool:
                         self._where[handle] = pool
@@ -262,7 +266,7 @@ class SchedulerLoop:
             else:
                 done = action
         # after each batch, also an empty one: it is what ends a backoff that nobody waits for any more
-        scheduler.record_batch_backoff(any_spawn_success, any_concurrency_failure)
+        scheduler.record_batch_backoff(bool(launches), any_concurrency_failure)
         self.pool.turn_over(self.run_id)
         self.inline_pool.turn_over(self.run_id)
         if launches or cancels or any_concurrency_failure:
@@ -272,7 +276,7 @@ class SchedulerLoop:
     def _request(self, action: Spawn | RunInline) -> SpawnRequest:
         if isinstance(action, RunInline):
             return SpawnRequest(self.run_id, action.task, self._work, self._ended, number=action.number)
-        spec = self.scheduler.graph[action.task].spec
+        spec = self.scheduler.graph.by_id[action.task].spec
         return SpawnRequest(
             self.run_id,
             action.task,
@@ -311,28 +315,26 @@ class SchedulerLoop:
             if command.answer is not None:
                 command.answer(refused)
 
-    async def _wait(self) -> None:
-        """Wait for something to do; never longer than until the scheduler has something to do by itself."""
+    def _next_alarm(self) -> asyncio.Future[bool] | None:
+        """Give what to wait for until there is something to do, or None if that is now.
+
+        It gives False for a timer. That may ring a little early by the scheduler's clock: ask again.
+        """
         at = self.scheduler.next_wakeup()
         if at is None:
-            await self._inbox.wait(None)
-            return
+            return self._inbox.arm(None)
         delay = at - self._clock()
-        if delay <= 0:
-            await self._go_on_at_once()
-        while delay > 0 and not await self._inbox.wait(max(delay, SHORTEST_WAIT)):
-            delay = at - self._clock()
-
-    async def _go_on_at_once(self) -> None:
+        if delay > 0:
+            return self._inbox.arm(max(delay, SHORTEST_WAIT))
         if self._idle_rounds <= IDLE_ROUNDS:
-            await asyncio.sleep(0)
-        elif self.scheduler.validate:
+            return None
+        if self.scheduler.validate:
             raise BugError(
                 f"this is a bug in allready, please report it: {self._idle_rounds} rounds in a row did "
                 f"nothing, and the scheduler asks for the next one at once (run {self.run_id})"
             )
-        else:
-            await self._inbox.wait(IDLE_PAUSE)
+        self._idle_rounds = IDLE_ROUNDS  # one more after the pause
+        return self._inbox.arm(IDLE_PAUSE)
 
     def _kill(self) -> None:
         self.pool.kill_all(self.run_id)

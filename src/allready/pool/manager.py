@@ -51,40 +51,26 @@ class SpawnRequest(NamedTuple):
 class SubAgent:
     """One live attempt. Its work may use `hold_place` and `place_given_back`."""
 
-    __slots__ = (
-        "_away",
-        "_begun",
-        "_end_waiter",
-        "_force_timer",
-        "_forced",
-        "_has_place",
-        "_holds",
-        "_manager",
-        "_task",
-        "cancel_reason",
-        "ended",
-        "handle",
-        "request",
-    )
+    # defaults in the class: most attempts need none of these of their own, and are made a third faster
+    cancel_reason: str | None = None
+    """Why it was asked to stop; None if it was not."""
+    ended = False
+    """Whether its end was reported."""
+    _task: asyncio.Task[None] | None = None
+    _begun = False
+    """Whether the first step of its coroutine was made: it never sees a cancellation before that."""
+    _has_place = False
+    _away = 0
+    """How many `place_given_back` it is in."""
+    _holds: list[Awaitable[Any]] | None = None
+    _forced = False
+    _force_timer: asyncio.Handle | None = None
+    _end_waiter: asyncio.Future[None] | None = None
 
     def __init__(self, manager: SubAgentManager, handle: str, request: SpawnRequest) -> None:
         self.handle = handle
         self.request = request
-        self.cancel_reason: str | None = None
-        """Why it was asked to stop; None if it was not."""
-        self.ended = False
-        """Whether its end was reported."""
         self._manager = manager
-        self._task: asyncio.Task[None] | None = None
-        self._begun = False
-        """Whether the first step of its coroutine was made: it never sees a cancellation before that."""
-        self._has_place = False
-        self._away = 0
-        """How many `place_given_back` it is in."""
-        self._holds: list[Awaitable[Any]] | None = None
-        self._forced = False
-        self._force_timer: asyncio.Handle | None = None
-        self._end_waiter: asyncio.Future[None] | None = None
 
     @property
     def grace(self) -> float:
@@ -308,6 +294,7 @@ class SubAgentManager:
             self._put_off.discard(run)
             seen = -1
         self._waiting[run] = _Waiting(wake, seen)
+        self._last_turn.setdefault(run, -1)
 
     def turn_over(self, run: str) -> None:
         """Say that a run has taken what it wants: if places are still free, the next one is woken."""
@@ -329,14 +316,18 @@ class SubAgentManager:
         if self._returning:
             self._let_return()
         if (self._waiting or self._turns) and self._unpromised > 0:
-            self._wake_next(also_promised=True)
+            if len(self._last_turn) < 2:  # there is one run only: nobody could take what is not kept for it
+                for run in list(self._waiting):
+                    self._waiting.pop(run).wake()
+            else:
+                self._wake_next(also_promised=True)
 
     def _wake_next(self, *, also_promised: bool = False) -> None:
         """Wake a run, keep a place for it: of those not refused since places came free, the least served."""
         freed = self._freed
         asking = [run for run, waiting in self._waiting.items() if waiting.seen < freed]
         if asking:
-            run = asking[0] if len(asking) == 1 else min(asking, key=lambda run: self._last_turn.get(run, -1))
+            run = asking[0] if len(asking) == 1 else min(asking, key=self._last_turn.__getitem__)
             waiting = self._waiting.pop(run)
             self._last_turn[run] = self._count
             self._turns[run] = self._turns.get(run, 0) + 1
@@ -355,7 +346,9 @@ class SubAgentManager:
         One that was canceled in the meantime does not begin: it has its report at once. Raises `BugError` if
         there is no such attempt, or if it was launched before.
         """
-        sub_agent = self._admitted(handle, "launched")
+        sub_agent = self._sub_agents.get(handle)
+        if sub_agent is None or sub_agent._task is not None:
+            raise self._misuse(sub_agent, f"attempt {handle} can't be launched")
         if sub_agent.cancel_reason is not None:
             self._end(sub_agent, Canceled(sub_agent.cancel_reason))
             return
@@ -366,18 +359,17 @@ class SubAgentManager:
 
         Raises `BugError` if there is no such attempt, or if it was launched.
         """
-        sub_agent = self._admitted(handle, "released")
+        sub_agent = self._sub_agents.get(handle)
+        if sub_agent is None or sub_agent._task is not None:
+            raise self._misuse(sub_agent, f"attempt {handle} can't be released")
         del self._sub_agents[handle]
         self._note_end(sub_agent)
         self._free(sub_agent)
 
-    def _admitted(self, handle: str, what: str) -> SubAgent:
-        sub_agent = self._sub_agents.get(handle)
-        if sub_agent is None:
-            raise BugError(f"attempt {handle} can't be {what}: it is not in the pool (any more)")
-        if sub_agent._task is not None:
-            raise BugError(f"attempt {handle} can't be {what}: it was launched before")
-        return sub_agent
+    @staticmethod
+    def _misuse(sub_agent: SubAgent | None, what: str) -> BugError:
+        why = "it is not in the pool (any more)" if sub_agent is None else "it was launched before"
+        return BugError(f"{what}: {why}")
 
     async def _run(self, sub_agent: SubAgent) -> None:
         sub_agent._begun = True
