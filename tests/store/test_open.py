@@ -310,6 +310,27 @@ def test_every_connection_is_set_as_it_must_be(path: Path) -> None:
     store.close()
 
 
+def test_opening_a_store_again_takes_no_locks_away(path: Path) -> None:
+    """A file that is opened and closed beside SQLite would lose this process's locks on it."""
+    first = open_store(path)
+    first.add_command(RUN, "pause")
+    for _ in range(2):
+        open_store(path).close()
+    run_python("import sys; from allready.store import open_store; open_store(sys.argv[1]).close()", path)
+    assert (path.parent / "runs.db-wal").exists()  # that process saw that it was not the last
+    first.add_command(RUN, "cancel")
+    second = open_store(path)
+    assert [command.kind for command in second.pending_commands(RUN)] == ["pause", "cancel"]
+    first.close()
+    second.close()
+
+
+def test_an_old_sqlite_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreError, match=r"need SQLite 3\.35"):
+        open_store(tmp_path / "runs.db")
+
+
 def test_a_closed_store_leaves_one_file(path: Path) -> None:
     assert list(contents(path.parent)) == ["runs.db"]
 

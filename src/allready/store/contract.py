@@ -1,7 +1,8 @@
 """What every store promises. The suite in `allready.testing.store_contract` holds each of them to it.
 
 A store is synchronous and may be called from several threads; the engine calls it from a writer thread of
-its own, never from the event loop. Times are seconds since 1970 (UTC) as floats. JSON values only: no pickle.
+its own, never from the event loop. Times are seconds since 1970 (UTC) as floats. JSON values only: no pickle,
+anything else is a `BugError`. In text, NUL and lone surrogates become U+FFFD.
 
 Write-ahead order: nothing with an effect happens before `commit()` has returned. A `Batch` is one
 transaction: either all of it is there after a crash, or nothing.
@@ -196,11 +197,15 @@ class Store(Protocol):
         ...
 
     def release(self, run_id: str, epoch: int) -> None:
-        """Let the run go; does nothing if another has it by now."""
+        """Let the run go: this epoch can't write any more. Does nothing if another has the run by now."""
         ...
 
     def commit(self, run_id: str, epoch: int, batch: Batch) -> int:
-        """Write the batch and give the seq of its last event. Raises `LeaseLost`; then nothing is written."""
+        """Write the batch and give the seq of the run's last event.
+
+        Raises `LeaseLost`, or `BugError` for a task that isn't there or a command that was taken before;
+        then nothing is written.
+        """
         ...
 
     def runs(self, limit: int = 50, before: str | None = None, status: str | None = None) -> list[RunRow]:

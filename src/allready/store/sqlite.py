@@ -24,7 +24,10 @@ from allready.errors import StoreError
 
 APPLICATION_ID = 0x616C7264
 """`alrd`."""
-_HEADER = b"SQLite format 3\0"
+_SMALLEST = 512
+"""Bytes of the smallest database. SQLite takes a file of one byte for an empty one."""
+_OLDEST = (3, 35)
+"""The first SQLite with RETURNING (2021)."""
 BUSY_SECONDS = 5.0
 """How long is waited for another process's transaction. Ours take milliseconds."""
 CACHE_KIB = 16 * 1024
@@ -47,6 +50,11 @@ class SqliteDatabase:
     """What it raises for what can't be: a row twice, a type that SQL doesn't know. The caller's fault."""
 
     def __init__(self, path: Path) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StoreError(
+                f"stores need SQLite {'.'.join(map(str, _OLDEST))} or later; this Python has "
+                f"{sqlite3.sqlite_version}: use another Python"
+            )
         self.path = path
         self.url = f"sqlite:///{path}"
         self._busy_seconds = busy_seconds = BUSY_SECONDS
@@ -85,19 +93,22 @@ class SqliteDatabase:
         return bool(objects)
 
     def _may_be_a_database(self) -> bool:
-        """Say whether the file is there and begins as it must; SQLite takes short files for empty ones."""
+        """Say whether something is there that SQLite should look at.
+
+        Only its size is asked for: to open the file and close it again would take away all locks that this
+        process has on it, for whatever store (fcntl(2) says so; sqlite.org/howtocorrupt.html, 2.2).
+        """
         try:
             if not self.path.exists():
                 return False
             if not self.path.is_file():
                 raise StoreError(f"{self.path} is not a file; name another store with --store")
-            with self.path.open("rb") as file:
-                header = file.read(len(_HEADER))
+            size = self.path.stat().st_size
         except OSError as error:
             raise StoreError(f"{self.path} can't be looked at: {error.strerror}") from error
-        if header not in (_HEADER, b""):
+        if 0 < size < _SMALLEST:
             raise StoreError(self.explain(sqlite3.DatabaseError("file is not a database")))
-        return header == _HEADER
+        return size > 0
 
     def prepare(self) -> None:
         """Make an empty file ours. Several processes may do it at once."""
