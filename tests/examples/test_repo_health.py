@@ -159,7 +159,7 @@ def python_project(folder: Path, settings: str = "") -> Path:
         **{
             "pyproject.toml": f"{project}{settings}",
             "thing.py": "import os\n\n\ndef double(x: int) -> str:\n    return x * 2\n",
-            "tests__test_thing.py": "def test_good() -> None: ...\n\n\ndef test_bad() -> None:\n    1 / 0\n",
+            "tests__test_thing.py": "def test_good() -> None: ...\n\n\ndef test_bad() -> None:\n    raise ValueError\n",
         },
     )
 
