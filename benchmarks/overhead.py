@@ -4,8 +4,8 @@
     ./dev python benchmarks/overhead.py --big      also 100,000 and 1,000,000
 
 Every task is an async function that does nothing. Ours: graph, scheduler, pool and loop, from the specs to
-the last task's end. By hand: a counter of missing dependencies for each node, a semaphore, an asyncio task for
-each node that is ready; it can't refuse, retry, time out, cancel, pause or tell why, and would have to be
+the last task's end. By hand: a counter of missing dependencies for each node, a semaphore, an asyncio task
+for each node that is ready; it can't refuse, retry, time out, cancel, pause or tell why, and would have to be
 written anew for each plan. Both get the same graphs and the same number of places, in turn, in one process.
 
 `wide`: n tasks that depend on nothing. `chain`: each depends on the one before, so that every task costs a

@@ -167,7 +167,15 @@ class SubAgentManager:
         The caller owes a `launch()` or a `release()`. Raises `ConcurrencyLimit` if there is no place for
         now, and `PermanentError` if the request asks for more than the pool has at all.
         """
-        self._check(request)
+        if (
+            self.active >= self.max_concurrent
+            or request.resources
+            or (request.agent is not None and self.agent_limits)
+            or self._promised
+            or self._returning
+            or self.reserved
+        ):
+            self._check(request)
         self._count += 1
         handle = f"{self._name}-{self._count:x}"
         self._sub_agents[handle] = sub_agent = SubAgent(self, handle, request)
@@ -237,7 +245,7 @@ class SubAgentManager:
             self._active_reserved += 1
         for name, demand in request.resources:
             self._used[name] = self._used.get(name, 0) + demand
-        if request.agent in self.agent_limits:
+        if self.agent_limits and request.agent in self.agent_limits:
             self._of_agent[request.agent] = self._of_agent.get(request.agent, 0) + 1
 
     def _free(self, sub_agent: SubAgent) -> None:
@@ -251,9 +259,10 @@ class SubAgentManager:
             self._active_reserved -= 1
         for name, demand in request.resources:
             self._used[name] -= demand
-        if request.agent in self.agent_limits:
+        if self.agent_limits and request.agent in self.agent_limits:
             self._of_agent[request.agent] -= 1
-        self._room_again()
+        if self._waiting or self._turns or self._returning:
+            self._room_again()
 
     @contextmanager
     def reserve_slots(self, count: int) -> Generator[None]:
@@ -400,7 +409,9 @@ class SubAgentManager:
 
     def _report(self, sub_agent: SubAgent, outcome: Outcome) -> None:
         if not sub_agent.ended:
-            self._note_end(sub_agent)
+            sub_agent.ended = True
+            if sub_agent._end_waiter is not None:
+                self._note_end(sub_agent)
             request = sub_agent.request
             request.on_end(request.task, sub_agent.handle, outcome)
 
