@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -81,6 +82,11 @@ def run(argv: Sequence[str], cwd: Path, timeout: float = GIT_TIMEOUT) -> subproc
     )
 
 
+def tool(repo: Path, name: str) -> str | None:
+    """Find a program: where programs are, or in the repository's own environment."""
+    return shutil.which(name) or shutil.which(name, path=repo.resolve() / ".venv" / "bin")
+
+
 def git(repo: Path, *arguments: str, success: Iterable[int] = (0,)) -> str:
     """Give what a git command says, or end with its error."""
     done = run(["git", *arguments], repo)
@@ -126,9 +132,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 10
 
 def count(number: int, what: str) -> str:
     """Write `1 file`, `1,200 files`, `3 dependencies`."""
-    if number != 1:
-        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{number:,} {what}"
+    many = f"{what[:-1]}ies" if what.endswith("cy") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
 
 
 def bar(share: float, width: int = 20) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
-from common import GOOD, LOOK, Found, cell, code, count, dependency, run, run_check, table, tracked
+from common import GOOD, LOOK, Found, cell, code, count, dependency, run, run_check, table, tool, tracked
 
 LICENCE_FILE = re.compile(r"(licen[cs]e|copying|unlicense)([.-].*)?", re.IGNORECASE)
 KNOWN = {
@@ -40,12 +39,12 @@ def own_licence(repo: Path) -> tuple[str, str] | None:
 
 def installed_licences(repo: Path, names: list[str]) -> list[dict[str, str]] | None:
     """Ask pip-licenses for the licences of those that are installed; None if there is no pip-licenses."""
-    tool = shutil.which("pip-licenses")
-    if tool is None or not names:
+    found = tool(repo, "pip-licenses")
+    if found is None or not names:
         return [] if not names else None
     own = repo.resolve() / ".venv" / "bin" / "python"
     python = ["--python", str(own)] if own.exists() else []
-    done = run([tool, "--format=json", "--from=mixed", "--with-system", *python, "--packages", *names], repo)
+    done = run([found, "--format=json", "--from=mixed", "--with-system", *python, "--packages", *names], repo)
     if done.returncode:
         sys.exit(f"pip-licenses could not run: {done.stderr.strip()}")
     listed: list[dict[str, str]] = json.loads(done.stdout)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections import Counter
 from os.path import relpath
 from pathlib import Path
 
-from common import GOOD, LOOK, NOT_APPLICABLE, Found, cell, code, count, dependency, run, run_check, table
+from common import (
+    GOOD,
+    LOOK,
+    NOT_APPLICABLE,
+    Found,
+    cell,
+    code,
+    count,
+    dependency,
+    run,
+    run_check,
+    table,
+    tool,
+)
 
 
 def lint(repo: Path) -> Found:
     """Run ruff over the repository."""
     if "Python" not in dependency("facts").get("languages", ["Python"]):
         return Found(NOT_APPLICABLE, "no Python here")
-    ruff = shutil.which("ruff")
+    ruff = tool(repo, "ruff")
     if ruff is None:
         return Found(NOT_APPLICABLE, "ruff is not installed")
     done = run([ruff, "check", "--no-cache", "--output-format", "json", "."], repo)

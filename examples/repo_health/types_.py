@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
 import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
 
-from common import GOOD, LOOK, NOT_APPLICABLE, Found, cell, code, count, dependency, run, run_check, table
+from common import (
+    GOOD,
+    LOOK,
+    NOT_APPLICABLE,
+    Found,
+    cell,
+    code,
+    count,
+    dependency,
+    run,
+    run_check,
+    table,
+    tool,
+)
 
 LONGEST = 110
 """Seconds; below the timeout of the task."""
@@ -39,7 +51,7 @@ def types(repo: Path) -> Found:
     chosen = settings(repo)
     if chosen is None:
         return Found(NOT_APPLICABLE, "the repository has no settings for mypy")
-    mypy = shutil.which("mypy")
+    mypy = tool(repo, "mypy")
     if mypy is None:
         return Found(NOT_APPLICABLE, "mypy is not installed")
     command = [mypy, "--cache-dir=/dev/null", "--no-error-summary", "--hide-error-context", "--no-pretty"]
