@@ -114,8 +114,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
+            bufsize=0,  # or `line()` would take more than a line, which `end()` would miss
         )
 
     @property
@@ -125,12 +124,12 @@ class Child:
     def line(self) -> str:
         """Give the next line of its output."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
+        return bytes(self.process.stdout.readline()).decode().rstrip("\n")
 
     def end(self) -> Answer:
         """Wait for its end."""
         out, err = self.process.communicate(timeout=DEADLINE)
-        return Answer(self.process.returncode, out, err)
+        return Answer(self.process.returncode, out.decode(), err.decode())
 
     def kill(self) -> None:
         self.process.kill()
@@ -140,7 +139,7 @@ class Child:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(DEADLINE)
-        pipes: tuple[IO[str] | None, ...] = (self.process.stdout, self.process.stderr)
+        pipes: tuple[IO[bytes] | None, ...] = (self.process.stdout, self.process.stderr)
         for pipe in pipes:
             if pipe is not None:
                 pipe.close()
