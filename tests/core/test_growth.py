@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.core.play import Play, full, task
 
@@ -151,7 +153,7 @@ def test_a_graph_knows_its_tasks() -> None:
 
 
 @pytest.mark.parametrize(("settings", "retries"), [({}, 3), ({"max_retries": 0}, 0), ({"max_retries": 7}, 7)])
-def test_retries_under_the_strategy_retry(settings: dict[str, int], retries: int) -> None:
+def test_retries_under_the_strategy_retry(settings: dict[str, Any], retries: int) -> None:
     assert task("a", strategy="retry", **settings).retries == retries
 
 

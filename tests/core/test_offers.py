@@ -177,9 +177,10 @@ def test_a_refusal_that_leaves_less_than_nothing_holds_up_only_who_wants_some() 
     assert play.tick(0, {"a": full("resource:gpu", 5, 4)}) == [Spawn("a"), Spawn("c")]
 
 
-def test_refused_budget_holds_up_only_the_same_kind() -> None:
+@pytest.mark.parametrize("scope", ["budget", "licence:x"])
+def test_refused_budget_or_unknown_scope_holds_up_only_the_same_kind(scope: str) -> None:
     play = Play(task("a1", agent="a"), task("a2", agent="a"), task("b", agent="b"))
-    assert play.tick(0, {"a1": full("budget")}) == [Spawn("a1", "a"), Spawn("b", "b")]
+    assert play.tick(0, {"a1": full(scope)}) == [Spawn("a1", "a"), Spawn("b", "b")]
 
 
 def test_run_inline_is_an_offer_like_others() -> None:

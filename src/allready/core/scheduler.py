@@ -832,9 +832,9 @@ class DagScheduler:
 
     @staticmethod
     def _end_data(node: TaskNode) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        if node.started_at is not None and node.finished_at is not None and node.attempts:
-            data["duration_ms"] = round((node.finished_at - node.started_at) * 1000)
+        assert node.started_at is not None
+        assert node.finished_at is not None
+        data: dict[str, Any] = {"duration_ms": round((node.finished_at - node.started_at) * 1000)}
         return data | DagScheduler._failure_data(node)
 
     @staticmethod
@@ -873,5 +873,5 @@ def _bare(outcome: Completed | Failed | Canceled | Lost | Deferred) -> list[Any]
             return [error, permanent]
         case Canceled(reason) | Lost(reason):
             return [reason]
-        case Deferred(reason, retry_after):
-            return [reason, retry_after]
+        case _:
+            return [outcome.reason, outcome.retry_after]
