@@ -1,7 +1,7 @@
 """The store in SQL: one code path through SQLAlchemy Core for all databases.
 
-What differs between databases is in one class for each (`SqliteDatabase`): how to connect and begin, what
-an error means, how to hear of changes. Everything here is portable.
+What differs between databases is in one class for each (see `Database`): how to connect and begin, what an
+error means, how to hear of changes. Everything here is portable.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from allready.store.contract import (
     RunRow,
     TaskRow,
 )
+from allready.store.database import Database
 from allready.store.lease import lease_clock
 from allready.store.owners import is_alive
-from allready.store.sqlite import SqliteDatabase
 from allready.store.statements import Statements
 
 CHUNK = 1000
@@ -57,7 +57,7 @@ class SqlStore:
     Made by `open_store`. `clock` gives seconds since 1970, for leases and commands.
     """
 
-    def __init__(self, database: SqliteDatabase, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self.url = database.url
         self._clock = clock
         self._database = database

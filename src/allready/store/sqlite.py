@@ -41,13 +41,11 @@ class SqliteDatabase:
     """One SQLite file: how to make it, how to connect, and what its errors mean."""
 
     driver_error: type[Exception] = sqlite3.Error
-    """What the driver raises where SQLAlchemy is not in between."""
     rule_errors: tuple[type[Exception], ...] = (
         sqlite3.IntegrityError,
         sqlite3.ProgrammingError,
         sqlite3.InterfaceError,
     )
-    """What it raises for what can't be: a row twice, a type that SQL doesn't know. The caller's fault."""
 
     def __init__(self, path: Path) -> None:
         if sqlite3.sqlite_version_info < _OLDEST:

@@ -1,0 +1,51 @@
+"""What differs between databases: the part of a store that is not SQL through SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+
+
+class Database(Protocol):
+    """One database, as `SqlStore` needs it. `SqliteDatabase` is one."""
+
+    url: str
+    """Without a password: it is shown."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None if it is on a server."""
+        ...
+
+    @property
+    def engine(self) -> sa.Engine:
+        """For reading: a transaction sees one state of the database."""
+        ...
+
+    @property
+    def writer(self) -> sa.Engine:
+        """For writing: a transaction that read first can't be kept from writing by another one."""
+        ...
+
+    driver_error: type[Exception]
+    """What the driver raises where SQLAlchemy is not in between."""
+    rule_errors: tuple[type[Exception], ...]
+    """What it raises for what can't be (a row twice, a type that SQL doesn't know): the caller's fault."""
+
+    def lock_for_migration(self, connection: sa.Connection) -> None:
+        """Keep other processes from migrating until the connection's transaction has ended."""
+        ...
+
+    def changed(self) -> bool:
+        """Do what `Store.changed` promises, with few microseconds of work."""
+        ...
+
+    def explain(self, error: BaseException) -> str:
+        """Say what happened, where, and what to do."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
