@@ -18,6 +18,8 @@ from allready.engine.session import Session
 from allready.engine.views import event_view, run_view, short_id
 from allready.store.contract import JournalEvent
 
+STDOUT = 1
+"""Its file descriptor."""
 MANY_TASKS = 200
 """Of a larger plan the plain lines tell only failures and the sum."""
 SUM_EVERY = 2.0
@@ -36,8 +38,6 @@ class Display:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.broken = False
-        """Whether whoever read our output is gone."""
 
     def __enter__(self) -> Self:
         return self
@@ -67,13 +67,11 @@ class Display:
     @contextlib.contextmanager
     def unless_broken(self) -> Iterator[None]:
         """Write to our output; if nobody reads it any more, leave the run so that it can be resumed."""
-        if self.broken:
-            return
         try:
             yield
         except BrokenPipeError:
-            self.broken = True
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), STDOUT)
             self.session.interrupt()
 
 
@@ -126,7 +124,7 @@ class JsonLines(Display):
                 self._held = None
             view = event_view(self.session.id, event)
             self._seq = event.seq
-            if event.type in {"run.completed", "run.failed", "run.canceled", "run.paused"}:
+            if event.type in {"run.completed", "run.failed", "run.canceled"}:
                 self._held = view
             else:
                 self._write(view)
@@ -159,7 +157,8 @@ class Quiet(Display):
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Name what failed."""
         if result.status in {RunState.FAILED, RunState.CANCELED}:
-            print(f"run {short_id(result.id)} {result.status}: {result.error}", file=sys.stderr)
+            reason = clean_line(result.error or "")
+            print(f"run {short_id(result.id)} {result.status}: {reason}", file=sys.stderr)
         for line in _unfinished(self.session):
             print(line, file=sys.stderr)
         super().finish(result, stopped_by)
@@ -283,9 +282,7 @@ def summary(session: Session, result: RunResult) -> list[str]:
     if result.duration is not None:
         status += f" in {duration_text(result.duration)}"
     work = sum(report.duration or 0.0 for report in result.tasks.values())
-    told = [
-        f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED, CANCELED) if graph.counts[state]
-    ]
+    told = [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED, CANCELED) if graph.counts[state]]
     parts = [f"{graph.counts[COMPLETED]} of {len(graph)} tasks completed", *told]
     if result.duration is not None and work > result.duration * 1.05:
         parts.append(f"{duration_text(work)} of work")
