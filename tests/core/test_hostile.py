@@ -26,7 +26,7 @@ from allready.core.states import RUN_ENDED, RunState
 from allready.errors import CommandRefused, ConcurrencyLimit, PermanentError
 
 FUZZ = int(os.environ.get("ALLREADY_FUZZ", "0"))
-RUNS = 700
+RUNS = 500
 STEPS = 50
 MOST_TASKS = 14
 PATIENCE = 2_000
