@@ -10,7 +10,8 @@ written anew for each plan. Both get the same graphs and the same number of plac
 
 `wide`: n tasks that depend on nothing. `chain`: each depends on the one before, so that every task costs a
 whole round of the loop. `layered`: layers of 100 tasks, each depends on three of the layer before. Shown are
-medians over the rounds. "Per task growth" is our time per task over that at 1,000 tasks of the same shape.
+medians of processor time over the rounds. "Per task growth" is our time per task over that at 1,000 tasks of
+the same shape.
 """
 
 from __future__ import annotations
@@ -125,13 +126,17 @@ async def ours(specs: list[TaskSpec], places: int) -> DagScheduler:
 
 
 def seconds(run: Callable[[], Awaitable[Any]]) -> float:
-    """Time one run in an event loop of its own; collecting garbage is part of it, what others left is not."""
+    """Give the processor time of one run in an event loop of its own.
+
+    Nothing waits here, so that it is the time on the clock of a machine that does nothing else. Collecting
+    garbage is part of it; what was left by others is not.
+    """
 
     async def timed() -> float:
         gc.collect()
-        began = time.perf_counter()
+        began = time.process_time()
         await run()
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     return asyncio.run(timed())
 
@@ -209,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = SIZES + (BIG_SIZES if options.big else [])
     shapes = [options.shape] if options.shape else list(SHAPES)
-    print(f"{machine()}. Goals missed are bold. Times in µs a task, medians.\n")
+    print(f"{machine()}. Goals missed are bold. Processor time in µs a task, medians.\n")
     head = ["ours ÷ by hand (≤ 2)", "per task growth (≤ 1.5)", "shape", "tasks", "ours", "by hand"]
     table(head, overhead_rows(sizes, shapes))
     if not options.shape:

@@ -293,6 +293,81 @@ def test_interrupt_pauses_and_returns_and_a_second_one_kills() -> None:
     run_virtual(main())
 
 
+def test_a_run_that_was_resumed_while_it_stopped_goes_on_and_can_be_interrupted_again() -> None:
+    async def main() -> None:
+        async def slow_to_stop(_: SubAgent) -> None:
+            try:
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                await asyncio.sleep(3)
+                raise
+
+        ride, _ = journaled(tasks(2), seconds=0.1, work=slow_to_stop)
+        going = ride.begin()
+        await asyncio.sleep(10)
+        ride.loop.interrupt()
+        await asyncio.sleep(1)
+        assert await ride.steer("resume") is None
+        await asyncio.sleep(9)
+        assert len(ride.started) == 4, "stopped, and begun again"
+        ride.loop.interrupt()
+        assert await going == "paused"
+        assert 22 < now() < 25, "asked, not killed"
+        assert set(ride.states.values()) == {"ready"}
+        ride.scheduler.resume(now())
+        assert await ride.go() == "completed"
+        assert [node.retries for node in ride.scheduler.graph] == [0, 0]
+        assert ride.scheduler.changes == []
+
+    run_virtual(main())
+
+
+def test_an_interrupt_of_a_run_that_is_being_canceled_kills_the_second_time() -> None:
+    async def main() -> None:
+        async def slow_to_stop(_: SubAgent) -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(4)
+
+        ride = Ride(tasks(2), slow_to_stop)
+        going = ride.begin()
+        await asyncio.sleep(10)
+        assert await ride.steer("cancel") is None
+        await asyncio.sleep(1)
+        ride.loop.interrupt()
+        await asyncio.sleep(1)
+        assert not going.done()
+        ride.loop.interrupt()
+        assert await going == "canceled"
+        assert now() == 12
+
+    run_virtual(main())
+
+
+def test_an_interrupt_while_an_error_stops_the_rest_kills() -> None:
+    async def main() -> None:
+        async def slow_to_stop(sub_agent: SubAgent) -> None:
+            if sub_agent.request.task == "t0":
+                return
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(4)
+
+        ride, journal = journaled(tasks(2), work=slow_to_stop)
+        journal.fail_at = {2: StoreError("the disk is full")}
+        going = ride.begin()
+        await asyncio.sleep(3)
+        assert not going.done()
+        going.cancel()
+        with pytest.raises(StoreError):
+            await going
+        assert now() == 3
+
+    run_virtual(main())
+
+
 def test_a_timeout_around_the_run_pauses_it() -> None:
     async def main() -> None:
         ride = Ride(tasks(2, estimate=100))

@@ -93,7 +93,10 @@ class SchedulerLoop:
         self._inbox: Inbox[TaskEvent | Command] = Inbox()
         self._where: dict[str, SubAgentManager] = {}
         """Inline attempts → their pool; the others are in `pool`."""
-        self._interrupts = 0
+        self._interrupt_waits = False
+        """Whether an interrupt is on its way to the scheduler."""
+        self._interrupt_refused = False
+        """Whether one came when the run was ending anyway."""
         self._idle_rounds = 0
         self._over: str | None = None
         """Why commands are refused from now on; None while the run is driven, or will be."""
@@ -113,11 +116,12 @@ class SchedulerLoop:
 
     def interrupt(self) -> None:
         """Stop what runs and pause, so that the run can be resumed; a second call kills at once."""
-        self._interrupts += 1
-        if self._interrupts == 1:
-            self.steer(Command("interrupt"))
-        else:
+        stopping = self._interrupt_waits or self._interrupt_refused or self._over is not None
+        if stopping or self.scheduler.pause_reason == "interrupt":
             self._kill()
+        else:
+            self._interrupt_waits = True
+            self.steer(Command("interrupt"))
 
     def fail(self, error: Exception) -> None:
         """Stop at once, without recording anything more: `run()` kills what runs and raises `error`."""
@@ -165,10 +169,11 @@ class SchedulerLoop:
             for item in self._inbox.take_all():
                 if isinstance(item, Command) and item.answer is not None:
                     item.answer(refusal)
-            await self._stop_all()
             self.pool.leave(self.run_id)
             self.inline_pool.leave(self.run_id)
-            self._interrupts = 0
+            await self._stop_all()
+            self._interrupt_waits = self._interrupt_refused = False
+            self._failure = None
 
     async def _rounds(self) -> None:
         """Make rounds until there is nothing more to do, and nobody has said anything since."""
@@ -214,7 +219,7 @@ class SchedulerLoop:
                 pool.release(handle)
             raise
         for pool, handle in launches:
-            if self._interrupts:  # it came during the commit: better not begun than stopped
+            if self._interrupt_waits:  # it came during the commit: better not begun than stopped
                 pool.cancel(handle, "interrupt")
             pool.launch(handle)
         for cancel in cancels:
@@ -312,6 +317,9 @@ class SchedulerLoop:
             refused = f"the run stopped because of an error: {error}"
             raise
         finally:
+            if command.kind == "interrupt":
+                self._interrupt_waits = False
+                self._interrupt_refused = refused is not None
             if command.answer is not None:
                 command.answer(refused)
 
