@@ -13,7 +13,7 @@ EXAMPLES = ROOT / "examples"
 CHECKS = str(EXAMPLES / "repo_health")
 BIN = str(Path(sys.executable).parent)
 """Where the project's tools are, also when pytest was not started through ./dev."""
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds until a program is given up."""
 IGNORED = shutil.ignore_patterns(
     ".git", ".venv", "__pycache__", ".allready", ".*_cache", ".hypothesis", ".coverage*", "repo_health*.md"

@@ -154,12 +154,13 @@ def test_a_repository_without_python(tmp_path: Path) -> None:
 
 def python_project(folder: Path, settings: str = "") -> Path:
     project = '[project]\nname = "x"\ndependencies = ["requests", "rich>=14"]\n'
+    bad = "def test_bad() -> None:\n    raise ValueError\n"
     return repository(
         folder,
         **{
             "pyproject.toml": f"{project}{settings}",
             "thing.py": "import os\n\n\ndef double(x: int) -> str:\n    return x * 2\n",
-            "tests__test_thing.py": "def test_good() -> None: ...\n\n\ndef test_bad() -> None:\n    raise ValueError\n",
+            "tests__test_thing.py": f"def test_good() -> None: ...\n\n\n{bad}",
         },
     )
 
