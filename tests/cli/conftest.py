@@ -101,7 +101,7 @@ def until(check: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + DEADLINE
     while not (found := check()):
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

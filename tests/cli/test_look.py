@@ -332,6 +332,7 @@ def test_structured_output_and_artifacts_are_shown(call: Call) -> None:
     assert re.search(r"^artifacts  /.*/artifacts$", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_runs_of_5_000_tasks_are_shown_in_a_screenful(call: Call) -> None:
     plan = Plan("Many")
     for number in range(5_000):

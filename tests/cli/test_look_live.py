@@ -122,7 +122,7 @@ def test_why_of_thousands_of_tasks_is_bounded(start: Start, call: Call) -> None:
 def test_following_ends_with_the_run(start: Start, call: Call) -> None:
     begin(start, LIVE.replace(", approval: true", ""), long="running")
     follower = start("logs", "latest", "-f")
-    assert follower.line().endswith("run  Goes on, 4 tasks")
+    assert follower.line().endswith("Goes on, 4 tasks")
     Path("go").touch()
     answer = follower.end()
     assert (answer.code, answer.err) == (0, "")
@@ -196,8 +196,19 @@ def test_a_killed_run_is_seen_as_such(start: Start, call: Call) -> None:
 def test_why_says_first_that_a_run_has_no_process(start: Start, call: Call) -> None:
     killed(start)
     lines = call("why").lines
-    assert lines[0] == f"no process drives the run (running); go on with: allready resume {short()}"
+    assert lines[0] == f"no process drives the run; go on with: allready resume {short()}"
     assert lines[1] == "long was under way when the run's process ended; it is made again on resume"
+
+
+def test_why_of_a_run_that_stopped_for_a_person_has_the_commands(start: Start, call: Call) -> None:
+    Path("go").touch()
+    assert start("run", str(write_plan(LIVE))).end().code == 3
+    assert call("why").lines == [
+        f"the run is paused; go on with: allready resume {short()}",
+        "gate waits for a person's approval",
+        "report waits for gate (awaiting_approval); the run is paused",
+        f"gate waits for approval:  allready approve {short()} gate",
+    ]
 
 
 def test_doctor_names_a_killed_run(start: Start, call: Call) -> None:

@@ -25,6 +25,8 @@ CHUNK = 256 * 1024
 """Bytes of an output that are read at a time."""
 MAX_LINE = 64 * 1024
 """Characters of a line for whose end is waited."""
+MAX_NAME = 32
+"""Columns for a task's name, if it is short enough."""
 STDERR_MARK = "stderr| "
 """Stands before each line of a task's standard error."""
 
@@ -45,7 +47,10 @@ def logs(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what happened in a run, or what a task wrote; with -f also what follows."""
+    """Show a run's events, or a task's output.
+
+    With -f also those that follow, until the run (or the task) has ended.
+    """
     with closing(open_settled_store(store)) as opened:
         run_id = opened.find_run(run)
         if task is not None:
@@ -105,11 +110,11 @@ class _Watch:
 
 
 def _show_events(watch: _Watch, task: str | None, *, follow: bool, json: bool) -> None:
-    from allready.cli.tables import say
+    from allready.cli.tables import say, width_of
     from allready.engine.views import event_view
 
     run_id = watch.row.id
-    last = 0
+    last = width = 0
     while True:
         over = watch.over()  # asked before the events are read, so that none is missed
         while events := watch.store.events(run_id, last, task=task):
@@ -118,7 +123,8 @@ def _show_events(watch: _Watch, task: str | None, *, follow: bool, json: bool) -
                 for event in events:
                     print_json(event_view(run_id, event))
             else:
-                for line in event_lines(events):
+                width = max(width, *(width_of(_subject(event)) for event in events))
+                for line in event_lines(events, min(width, MAX_NAME)):
                     say(line)
         if not follow:
             return
@@ -134,22 +140,26 @@ def _show_events(watch: _Watch, task: str | None, *, follow: bool, json: bool) -
 _TASK_ENDED = frozenset({"completed", "failed", "skipped", "canceled"})
 
 
-def event_lines(events: Iterable[JournalEvent], *, with_task: bool = True) -> Iterator[str]:
-    """Give a line for each event: time, what happened, task, and what matters of it."""
-    from allready.cli.tables import paint, time_text
-    from allready.cli.text import clean_line
+def event_lines(events: Iterable[JournalEvent], width: int | None) -> Iterator[str]:
+    """Give a line for each event: time, what happened, task (`width` columns; None: no), what matters."""
+    from allready.cli.tables import pad, paint, time_text
 
     for event in events:
         kind, _, what = event.type.partition(".")
-        subject = clean_line(event.task) if event.task is not None else kind
         shown = f"{what.replace('_', ' '):<10}"
         if kind == "task":
             shown = paint(shown, _COLOURS.get(what, what))
         parts = [f"{time_text(event.at)}.{int(event.at % 1 * 1000):03}", shown]
-        if with_task:
-            parts.append(subject)
+        if width is not None:
+            parts.append(pad(_subject(event), width))
         details = _details(event.type, event.data or {})
         yield "  ".join([*parts, *([details] if details else [])]).rstrip()
+
+
+def _subject(event: JournalEvent) -> str:
+    from allready.cli.text import clean_line
+
+    return clean_line(event.task) if event.task is not None else event.type.partition(".")[0]
 
 
 _COLOURS = {"started": "blue", "retrying": "yellow", "deferred": "dim", "added": "dim"}

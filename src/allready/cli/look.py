@@ -128,7 +128,10 @@ def status_text(row: RunRow) -> str:
 
 
 def status(run: RunArgument = "latest", store: StoreOption = None, json: JsonOption = False) -> None:
-    """Say how a run stands: what is running, what failed, what waits for you, what comes next."""
+    """Say how a run stands.
+
+    What is running, what failed, what waits for you, and what comes next.
+    """
     from allready.cli.tables import say
     from allready.engine.views import stored_run_view
 
@@ -169,8 +172,8 @@ def head_lines(row: RunRow) -> Iterator[str]:
         state += f": {clean_line(row.error)}"
     yield f"status   {state}"
     start = row.started_at or row.created_at
-    took = f", took {span(row.started_at, row.finished_at)}" if row.status in RUN_ENDED else ""
-    yield f"started  {time_text(start)}, {ago(start, now)}{took}"
+    took = span(row.started_at, row.finished_at) if row.status in RUN_ENDED else ""
+    yield f"started  {time_text(start)}, {ago(start, now)}{took and ', took '}{took}"
     yield f"tasks    {counts_text(row.counts)}"
 
 
@@ -225,12 +228,14 @@ def _bounded(rows: Sequence[Sequence[Cell]]) -> Iterator[str]:
         yield f"… and {len(rows) - NAMED:,} more"
 
 
-def step_lines(row: RunRow, tasks: Iterable[TaskRow], store: str | None) -> Iterator[str]:
-    """Give what a person can do next, each with its command."""
+def step_lines(
+    row: RunRow, tasks: Iterable[TaskRow], store: str | None, *, without: str | None = None
+) -> Iterator[str]:
+    """Give what a person can do next, each with its command, but not the command `without`."""
     from allready.cli.tables import hint, table
     from allready.engine.views import next_steps, short_id
 
-    steps = next_steps(row, tasks)
+    steps = [step for step in next_steps(row, tasks) if step.command[0] != without]
     shown = steps if len(steps) <= STEPS else [*steps[: STEPS - 1], steps[-1]]
     rows: list[list[Cell]] = [[f"{step.reason}:", hint(*step.command, store=store)] for step in shown]
     yield from table(rows)
@@ -250,7 +255,10 @@ def why(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say why a task is not running (yet), or why all tasks that have not ended are not."""
+    """Say why tasks are not running yet.
+
+    One task, or all of a run that have not ended.
+    """
     from allready.cli.tables import say
     from allready.engine.views import stored_whys
 
@@ -274,7 +282,7 @@ def _why_lines(
 ) -> Iterator[str]:
     from allready.cli.tables import hint
     from allready.cli.text import clean_line
-    from allready.core.states import RUN_ENDED
+    from allready.core.states import RUN_ENDED, RunState
     from allready.engine.views import is_abandoned, short_id
 
     if row.status in RUN_ENDED:
@@ -282,7 +290,8 @@ def _why_lines(
         yield f"the run has ended ({row.status}){error}"
     elif is_abandoned(row):
         resume = hint("resume", short_id(row.id), store=store)
-        yield f"no process drives the run ({row.status}); go on with: {resume}"
+        what = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
+        yield f"{what}; go on with: {resume}"
     groups: dict[str, list[tuple[str, Why]]] = {}
     for name, answer in answers.items():
         groups.setdefault(answer.code, []).append((name, answer))
@@ -298,8 +307,8 @@ def _why_lines(
             yield clean_line(answer.text)
         if len(members) > ANSWERS:
             yield f"… and {len(members) - ANSWERS:,} more that are {_MORE.get(code, code)}"
-    if not is_abandoned(row):
-        yield from step_lines(row, tasks, store)
+    told = "resume" if is_abandoned(row) else None
+    yield from step_lines(row, tasks, store, without=told)
 
 
 _MORE = {

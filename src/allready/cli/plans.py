@@ -60,7 +60,10 @@ def validate(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Check a plan: all that is wrong with it at once, with file, line and column; nothing is run."""
+    """Check a plan without running it.
+
+    All that is wrong with it is told at once, with file, line and column; the exit code is 2 then.
+    """
     from allready.cli.sources import read_plan
     from allready.engine.compile import compile_plan
     from allready.errors import PlanError
@@ -141,7 +144,10 @@ def graph(
     variables: SetOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Draw a plan, or a run: as text, for Mermaid, or for Graphviz (dot)."""
+    """Draw a plan or a run.
+
+    As text, for Mermaid, or for Graphviz (dot).
+    """
     from allready.errors import UserError
 
     if (plan is None) is (run is None):
@@ -203,7 +209,10 @@ def _draw(nodes: list[Node], form: Format, *, to_file: bool) -> str:
 def schema(
     name: Annotated[SchemaName, typer.Argument(help="Of what.")] = SchemaName.PLAN,
 ) -> None:
-    """Print the JSON Schema of plan files (or of agents), for editors and checkers."""
+    """Print the JSON Schema of plan files.
+
+    Or of agents' settings; for editors and checkers.
+    """
     import json
 
     from allready.cli.tables import say

@@ -55,7 +55,10 @@ def show(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a run with its tasks and results, or a task with everything about it."""
+    """Show a run, or one of its tasks.
+
+    A run with its tasks and results; a task with everything about it.
+    """
     from allready.errors import UserError
 
     with closing(open_settled_store(store)) as opened:
@@ -363,5 +366,5 @@ def _event_lines(events: Sequence[JournalEvent]) -> Iterator[str]:
     yield from ("", "events:")
     if len(events) > EVENTS:
         yield f"  … {len(events) - EVENTS:,} earlier ones"
-    for line in event_lines(events[-EVENTS:], with_task=False):
+    for line in event_lines(events[-EVENTS:], None):
         yield f"  {line}"

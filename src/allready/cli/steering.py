@@ -40,14 +40,20 @@ def register(app: typer.Typer) -> None:
 def pause(
     run: RunArgument, store: StoreOption = None, json: JsonOption = False, quiet: QuietOption = False
 ) -> int:
-    """Pause a run: what runs may end, nothing new starts. `allready resume` goes on."""
+    """Pause a run: nothing new starts.
+
+    What runs may end. `allready resume` goes on.
+    """
     return _steer("pause", run, None, store, json=json, quiet=quiet)
 
 
 def cancel(
     run: RunArgument, store: StoreOption = None, json: JsonOption = False, quiet: QuietOption = False
 ) -> int:
-    """Cancel a run: what runs is stopped, nothing new starts. Waits until it has ended."""
+    """Cancel a run and wait for its end.
+
+    What runs is stopped, nothing new starts.
+    """
     return _steer("cancel", run, None, store, json=json, quiet=quiet)
 
 
@@ -58,7 +64,10 @@ def retry(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Try again what failed or was canceled (or one task), and what was skipped because of it."""
+    """Try again what failed or was canceled.
+
+    Or one task; what was skipped because of it comes along.
+    """
     return _steer("retry", run, task, store, json=json, quiet=quiet)
 
 
@@ -69,7 +78,10 @@ def approve(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Approve a task that waits for it (or will)."""
+    """Approve a task that waits for it.
+
+    Also ahead of its turn.
+    """
     return _steer("approve", run, task, store, json=json, quiet=quiet)
 
 
@@ -80,7 +92,10 @@ def skip(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Leave out a task that has not begun, that failed and asks, or that waits for approval."""
+    """Leave out a task.
+
+    One that has not begun, that waits for approval, or that failed and asks.
+    """
     return _steer("skip", run, task, store, json=json, quiet=quiet)
 
 

@@ -34,7 +34,10 @@ def agents(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the agents found in files, where they are from, and what is wrong with them; or show one."""
+    """List the agents found in files, or show one.
+
+    Where they are from, which are shadowed, and what is wrong with them.
+    """
     from allready.agents.definitions import load_agents
     from allready.cli.tables import say
 
@@ -182,7 +185,9 @@ def _agent_lines(agent: AgentDefinition) -> Iterator[str]:
 
 
 def doctor(store: StoreOption = None, json: JsonOption = False) -> int:
-    """Look whether everything is there that allready needs, and say what to do about what is not.
+    """Check what allready needs and finds here.
+
+    Each line is ok, a warning or a problem, and says what to do.
 
     Exit codes: 0 usable (there may be warnings), 2 something has to be mended first.
     """
