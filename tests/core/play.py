@@ -114,7 +114,7 @@ class Play:
             if change.type == kind and change.task == name
         ]
 
-    def crash(self, recover: bool = True) -> Play:
+    def crash(self, recover: bool = True, down_for: float = 0.0) -> Play:
         """Go on in a scheduler that knows only what a store would have kept."""
         old = self.scheduler
         kept = json.loads(
@@ -125,7 +125,7 @@ class Play:
         new.now = self.now
         restore(new.scheduler, status, [TaskRecord(*record) for record in tasks], run)
         if recover:
-            new.scheduler.recover(self.now)
+            new.scheduler.recover(self.now, down_for)
         return new
 
     def replay(self) -> Replay:

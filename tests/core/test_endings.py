@@ -191,8 +191,9 @@ def test_cancel_all_at_every_state() -> None:
     }  # fmt: skip
     assert play.told() == [
         "task.canceling running.1", "task.canceled awaiting", "task.canceled pending",
-        "task.canceled retrying", "task.canceled ready",
+        "task.failed asking.1", "task.canceled retrying", "task.canceled ready",
     ]  # fmt: skip
+    assert play.scheduler.asking == 0
     assert play.tick(2) == [Cancel("running", "running.1", "canceled")]
     play.stop("running", "canceling", at=3)
     assert play.states["running"] == play.states["canceling"] == "canceled"

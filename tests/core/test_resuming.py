@@ -114,6 +114,20 @@ def test_resume_keeps_the_time_limit_of_the_run_and_its_pause_even_at_time_zero(
     assert play.scheduler.started_at == 0
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_resume_adds_the_time_in_which_nobody_drove_the_run_to_its_limit_once(paused: bool) -> None:
+    play = Play(task("a", timeout=None), timeout=100)
+    play.tick(0)
+    play.now = 1010
+    if paused:
+        play.scheduler.pause(10)
+    play = play.crash(down_for=1000)
+    if paused:
+        play.scheduler.resume(1010)
+    assert play.tick(1010) == [Spawn("a", None, 2)]
+    assert play.scheduler.next_wakeup() == 1100
+
+
 def test_resume_of_an_open_graph_leaves_it_open() -> None:
     play = Play(task("a"), open=True)
     play.tick(0)

@@ -303,11 +303,15 @@ class Course:
                 node.error = reason
                 self._set(node, CANCELED, at, "task.canceled", None, {"reason": reason})
             elif node.asking:
-                self._decide(node)
+                self._decide(node, "abort", at)
 
-    def _decide(self, node: TaskNode) -> None:
+    def _decide(self, node: TaskNode, decision: str, at: float) -> None:
+        """Take the answer to a task that asks: it stays failed, or is retried."""
         node.asking = False
         self.asking -= 1
+        if decision != "retry":  # that is told by what becomes of the task
+            data = {"error": node.error, "decision": decision}
+            self._note(node.spec.id, at, "task.failed", node.handle, data)
 
     def _check_end(self, at: float) -> Done | None:
         """Notice that nothing can happen any more without help."""

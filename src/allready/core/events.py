@@ -63,8 +63,8 @@ class Change(NamedTuple):
     `task.added|ready|started|deferred|completed|failed|retrying|skipped|canceling|canceled|awaiting_approval`,
     and `task.pending` for one that a person wants after all, or approved before its turn.
 
-    `task.failed` has data `asks: true` when the task now waits for a person's decision, and
-    `decision: skip` when a person left it at that.
+    `task.failed` has data `asks: true` when the task now waits for a person's decision, and is told again,
+    with `decision: skip | abort`, when a person left it at that.
     """
 
     at: float

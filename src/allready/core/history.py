@@ -86,8 +86,8 @@ class Replay:
                 scheduler.close(now)
             case "leave", []:
                 scheduler._leave_batch()
-            case "recover", [now]:
-                scheduler.recover(now)
+            case "recover", [now, down_for]:
+                scheduler.recover(now, down_for)
             case _:
                 raise self._unknown([kind, *rest])
 

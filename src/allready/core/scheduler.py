@@ -393,15 +393,18 @@ class DagScheduler(Course):
         """Try again: one task that failed or was left out, or (None) all of them."""
         self.command("retry", task, now)
 
-    def recover(self, now: float) -> None:
+    def recover(self, now: float, down_for: float = 0.0) -> None:
         """After a crash: what was under way is lost, and made again (or put to a person).
 
-        For a scheduler restored from the store, before its first tick.
+        For a scheduler restored from the store, before its first tick. `down_for` is how many seconds nobody
+        drove the run, as far as that is known: its time limit moves by them.
         """
         self._leave_batch()
         if self.inputs is not None:
-            self.inputs.append(["recover", now])
+            self.inputs.append(["recover", now, down_for])
         self.now = now
+        if self.deadline is not None and self.status is RunState.RUNNING:
+            self.deadline += down_for  # a pause is added when it ends, whoever drove the run meanwhile
         for node in self.graph.nodes:
             if node.state is RUNNING:
                 self._lost(node, "the attempt was lost in a crash", now, delay=False)

@@ -106,9 +106,7 @@ def _approve(scheduler: DagScheduler, node: TaskNode, now: float) -> None:
 def _skip(scheduler: DagScheduler, node: TaskNode, now: float) -> None:
     _must_go_on(scheduler, f"skip task {node.id!r}")
     if node.asking:
-        scheduler._decide(node)
-        data = {"error": node.error, "decision": "skip"}
-        scheduler._note(node.id, now, "task.failed", node.handle, data)
+        scheduler._decide(node, "skip", now)
     elif node.state in {PENDING, READY, AWAITING_APPROVAL}:
         node.not_before = None
         scheduler._skip(node, BY_PERSON, now)
@@ -191,7 +189,7 @@ def _revive(scheduler: DagScheduler, again: list[TaskNode], now: float) -> None:
                 touched[dependent.index] = dependent
     for _, node in sorted(revived.items()):
         if node.asking:
-            scheduler._decide(node)
+            scheduler._decide(node, "retry", now)
         _reset(node)
         if node.state is FAILED and not _waits_for_another(node, revived):
             scheduler._set(node, READY, now, "task.ready", None, {"reason": "retry"})
