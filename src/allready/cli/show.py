@@ -301,11 +301,12 @@ def _task_lines(row: RunRow, task: TaskRow, store: str | None) -> Iterator[str]:
 
 
 def _output_text(row: RunRow, task: TaskRow) -> str:
+    from allready.agents.base import OUTPUT_LIMIT
     from allready.engine.views import output_now
 
     if task.output is not None and task.state in {"completed", "failed"}:
         return task.output
-    return output_now(row, task).decode("utf-8", "replace")
+    return output_now(row, task, last=OUTPUT_LIMIT).decode("utf-8", "replace")
 
 
 def _fact(name: str, text: str) -> Iterator[str]:
@@ -343,15 +344,16 @@ def _one_line(value: Any) -> str:
 
 def _spec_lines(spec: Mapping[str, Any]) -> Iterator[str]:
     """Give what a task says about its running, as far as it is not the usual."""
-    from allready.cli.text import duration_text
+    from allready.plan.durations import format_duration
 
     parts = [
         f"{key.replace('_', ' ')} {spec[key]}"
-        for key in ("run_if", "failure_strategy", "max_retries", "priority", "estimate")
+        for key in ("run_if", "failure_strategy", "max_retries", "priority")
         if spec.get(key) is not None
     ]
-    if spec.get("timeout") is not None:
-        parts.append(f"timeout {duration_text(spec['timeout'])}")
+    parts += [
+        f"{key} {format_duration(spec[key])}" for key in ("timeout", "estimate") if spec.get(key) is not None
+    ]
     if spec.get("resources"):
         parts.append("resources " + ", ".join(f"{name} {amount}" for name, amount in spec["resources"]))
     parts += [name for name in ("approval", "inline") if spec.get(name)]

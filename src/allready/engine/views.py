@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -239,13 +240,19 @@ def attempt_files(row: RunRow, task: TaskRow) -> dict[str, Path]:
     return found
 
 
-def output_now(row: RunRow, task: TaskRow) -> bytes:
-    """Give a task's whole output: of one under way, what it wrote so far. Raises `StoreError`."""
+def output_now(row: RunRow, task: TaskRow, last: int | None = None) -> bytes:
+    """Give a task's whole output: of one under way, what it wrote so far (or the `last` bytes of that).
+
+    Raises `StoreError` if what is there is not what was recorded.
+    """
     has_result = task.output is not None and task.state in {COMPLETED, FAILED}
     if has_result and (task.output_size is not None or task.output_file is None):
         return whole_output(task, Path(row.folder))
     try:
-        return attempt_files(row, task)["output"].read_bytes()
+        with attempt_files(row, task)["output"].open("rb") as file:
+            if last is not None:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - last))
+            return file.read()
     except (KeyError, OSError):
         return (task.output or "").encode() if has_result else b""
 
