@@ -694,6 +694,7 @@ async def test_a_run_in_memory_that_is_canceled_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    threads = set(threading.enumerate())
     plan = document([{"id": "words", "run": "echo words"}], tmp_path)
     started = asyncio.Event()
 
@@ -709,6 +710,8 @@ async def test_a_run_in_memory_that_is_canceled_leaves_no_files(
     await asyncio.wait([task])
     assert task.cancelled()
     del task
+    for thread in set(threading.enumerate()) - threads:
+        thread.join()  # it has given its result, but may not have let go of the attempt yet
     gc.collect()
     assert list(tmp_path.iterdir()) == []
 
