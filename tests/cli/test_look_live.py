@@ -198,6 +198,7 @@ def test_why_says_first_that_a_run_has_no_process(start: Start, call: Call) -> N
     lines = call("why").lines
     assert lines[0] == f"no process drives the run; go on with: allready resume {short()}"
     assert lines[1] == "long was under way when the run's process ended; it is made again on resume"
+    assert "second is ready and will be offered on resume" in lines
 
 
 def test_why_of_a_run_that_stopped_for_a_person_has_the_commands(start: Start, call: Call) -> None:
