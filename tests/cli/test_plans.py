@@ -89,6 +89,8 @@ def test_good_plan_in_a_line(call: Call) -> None:
     summary = "ok: 3 tasks, 3 slots, longest chain 2, agent command (3), 1 task to approve\n"
     assert call("validate", "plan.yaml") == (0, summary, "")
     assert call("validate", "plan.yaml", "--quiet") == (0, "", "")
+    Path("allready.toml").write_text("quiet = true", encoding="utf-8")
+    assert call("validate", "plan.yaml") == (0, "", "")
     assert not STORE.exists()
 
 

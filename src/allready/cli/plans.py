@@ -80,7 +80,7 @@ def validate(
     facts = _facts(compiled)
     if json:
         print_json({"valid": True, "problems": [], **facts})
-    elif not quiet:
+    elif not (quiet or load_settings().quiet):
         from allready.cli.tables import say
 
         say(_summary(facts))

@@ -13,6 +13,7 @@ from allready.cli.options import (
     RunArgument,
     StoreOption,
     TaskArgument,
+    load_settings,
     open_settled_store,
     print_json,
 )
@@ -116,7 +117,7 @@ def _steer(command: str, run: str, task: str | None, store: str | None, *, json:
             return 0 if steered.refused is None else 2
         if steered.refused is not None:
             raise CommandRefused(steered.refused)
-        if not quiet:
+        if not (quiet or load_settings().quiet):
             from allready.cli.tables import say
 
             for line in _told(command, task, steered, row, store):

@@ -160,7 +160,10 @@ def stored_why(store: Store, run_id: str, task: str | None = None) -> list[Why]:
 
 
 def stored_whys(store: Store, run_id: str, tasks: Collection[str] | None = None) -> dict[str, Why]:
-    """Give task → why it is not running; without `tasks`, for all that have not ended."""
+    """Give task → why it is not running; without `tasks`, for all that have not ended.
+
+    For what was under way in a run whose process is gone, the code is `lost`.
+    """
     row = store.run(run_id)
     scheduler = replayed_scheduler(store, row)
     now = time.time()
