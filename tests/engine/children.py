@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LONGEST = 60.0
+"""Seconds a child may live."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,9 +67,12 @@ def child(base: Path, kind: str, resume: str | None = None) -> Iterator[Child]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
+        watchdog = threading.Timer(LONGEST, process.kill)  # a test that waits in vain fails then
+        watchdog.start()
         try:
             yield Child(process)
         finally:
+            watchdog.cancel()
             process.kill()
 
 

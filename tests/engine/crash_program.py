@@ -116,7 +116,36 @@ def commands() -> Plan:
     return plan_from_document({"tasks": tasks}, base_dir=folder())
 
 
-PLANS = {call.__name__: call for call in (diamond, careful, retrying, leaving, commands)}
+async def asks() -> str:
+    called("asks")
+    if (folder() / "calls").read_text().split().count("asks") < 2:
+        raise ValueError("no")
+    return "yes"
+
+
+def steered() -> Plan:
+    """One that blocks, one that asks, one that wants approval, one that waits for the first."""
+    plan = Plan("steered")
+    plan.add(side)
+    plan.add(asks, failure_strategy="ask")
+    plan.add(once, id="careful", approval=True)
+    plan.add(first, id="unwanted", depends_on=["side"])
+    return plan
+
+
+async def holder() -> None:
+    await hold("holder")
+
+
+def crowded() -> Plan:
+    """Two that need the only unit of a resource."""
+    plan = Plan("crowded", resources={"gpu": 1})
+    plan.add(holder, resources={"gpu": 1}, priority=1)
+    plan.add(first, id="waiter", resources={"gpu": 1})
+    return plan
+
+
+PLANS = {call.__name__: call for call in (diamond, careful, retrying, leaving, commands, steered, crowded)}
 
 
 def tell(event: JournalEvent) -> None:

@@ -1,0 +1,276 @@
+"""Steering runs from outside: with an owner in another process, and on the record of a run without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine import crash_program, functions
+from tests.engine.children import block, calls, child, unblock
+
+from allready import Plan, run
+from allready.engine.start import new_session
+from allready.engine.steer import Steered, steer
+from allready.engine.views import stored_run_view, stored_why
+from allready.errors import RunNotFound
+from allready.store.contract import Store
+from allready.store.open import open_store
+
+NOTICED = 1.0
+"""Seconds within which a run's owner carries a command out."""
+
+
+@pytest.fixture(autouse=True)
+def crash_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRASH_FOLDER", str(tmp_path))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(tmp_path / "runs.db")) as opened:
+        yield opened
+
+
+def count(store: Store, run_id: str, kind: str, task: str | None = None) -> int:
+    return sum(event.type == kind and event.task == task for event in store.events(run_id))
+
+
+def commanded(store: Store, run_id: str) -> list[list[Any]]:
+    """What the journal says of commands."""
+    return [entry[1:3] for row in store.inputs(run_id) for entry in row.data if entry[0] == "command"]
+
+
+def quickly(store: Store, run_id: str, kind: str, task: str | None = None) -> Steered:
+    start = time.monotonic()
+    steered = steer(store, run_id, kind, task)
+    assert time.monotonic() - start < NOTICED
+    return steered
+
+
+# --- with a living owner ----------------------------------------------------------------------------------
+
+
+def test_every_command_reaches_a_living_owner_quickly_and_once(tmp_path: Path, store: Store) -> None:
+    block(tmp_path, "side")
+    with child(tmp_path, "steered") as process:
+        process.wait_for_all(["task.failed", "asks"], ["called", "side"])
+        run_id = store.find_run("latest")
+        done = [
+            quickly(store, run_id, kind, task)
+            for kind, task in (
+                ("approve", "careful"),
+                ("retry", "asks"),
+                ("skip", "unwanted"),
+                ("pause", None),
+                ("resume", None),
+                ("cancel", None),
+            )
+        ]
+        assert all(steered.done and steered.refused is None for steered in done)
+        assert {steered.owner.pid for steered in done if steered.owner} == {process.process.pid}
+        assert process.rest()[-1] == ["result", "canceled"]
+    assert commanded(store, run_id) == [
+        ["approve", "careful"],
+        ["retry", "asks"],
+        ["skip", "unwanted"],
+        ["pause", None],
+        ["resume", None],
+        ["cancel", None],
+    ]
+    assert store.pending_commands(run_id) == []
+    for kind, task in (
+        ("run.paused", None),
+        ("run.resumed", None),
+        ("run.canceled", None),
+        ("task.skipped", "unwanted"),
+        ("task.completed", "careful"),
+    ):
+        assert count(store, run_id, kind, task) == 1, kind
+    assert calls(tmp_path)["asks"] == 2
+
+
+def test_an_abort_reaches_a_living_owner(tmp_path: Path, store: Store) -> None:
+    block(tmp_path, "side")
+    with child(tmp_path, "steered") as process:
+        process.wait_for("task.failed", "asks")
+        run_id = store.find_run("latest")
+        assert quickly(store, run_id, "abort", "asks").done
+        assert process.rest()[-1] == ["result", "failed"]
+
+
+def test_refused_commands_are_answered_with_the_reason(tmp_path: Path, store: Store) -> None:
+    block(tmp_path, "side")
+    with child(tmp_path, "steered") as process:
+        process.wait_for_all(["task.failed", "asks"], ["called", "side"])
+        run_id = store.find_run("latest")
+        for kind, task, reason in (
+            ("approve", "side", "task 'side' needs no approval"),
+            ("skip", "side", "task 'side' is running; only what has not begun can be skipped"),
+            ("retry", "side", "task 'side' is running; only what failed or was left out can be retried"),
+            ("approve", "nowhere", "the run has no task 'nowhere'"),
+            ("approve", None, "approve needs the name of a task"),
+            ("resume", None, "the run is not paused but running"),
+            ("explode", None, "there is no command 'explode'"),
+        ):
+            steered = quickly(store, run_id, kind, task)
+            assert (steered.done, steered.refused) == (False, reason)
+        assert commanded(store, run_id) == []
+        process.kill()
+
+
+def test_an_owner_that_dies_meanwhile_is_replaced(tmp_path: Path, store: Store) -> None:
+    block(tmp_path, "side")
+    with child(tmp_path, "steered") as process:
+        process.wait_for("task.failed", "asks")
+        process.kill()
+    run_id = store.find_run("latest")
+    steered = steer(store, run_id, "approve", "careful")
+    assert (steered.done, steered.owner) == (True, None)
+    assert commanded(store, run_id) == [["approve", "careful"]]
+
+
+# --- without an owner -------------------------------------------------------------------------------------
+
+
+def approving() -> Plan:
+    plan = Plan()
+    plan.add(functions.number, id="careful", approval=True)
+    plan.add(functions.add, id="after", depends_on=["careful"])
+    plan.add(functions.text)
+    return plan
+
+
+async def test_an_approval_without_an_owner_is_recorded_and_the_run_goes_on_when_resumed(
+    store: Store,
+) -> None:
+    paused = await run(approving(), store=store, agents={})
+    assert paused.status == "paused"
+    steered = steer(store, paused.id, "approve", "careful")
+    assert steered == Steered(True, None, None)
+    assert steer(store, paused.id, "approve", "careful").refused is not None
+    assert store.task(paused.id, "careful").state == "ready"
+    assert store.run(paused.id).owner is None
+    result = await run(approving(), store=store, resume=paused.id, agents={})
+    assert result.status == "completed"
+    assert result.tasks["after"].status == "completed"
+    assert result.tasks["text"].attempts == 1
+
+
+async def test_a_skip_without_an_owner_may_end_the_run(store: Store) -> None:
+    paused = await run(approving(), store=store, agents={})
+    assert steer(store, paused.id, "skip", "careful").done
+    row = store.run(paused.id)
+    assert row.status == "completed"
+    assert row.finished_at is not None
+    assert row.counts == {"completed": 1, "skipped": 2}
+    assert count(store, paused.id, "run.completed") == 1
+
+
+async def test_a_cancel_without_an_owner_ends_the_run(store: Store) -> None:
+    paused = await run(approving(), store=store, agents={})
+    assert steer(store, paused.id, "cancel").done
+    assert store.run(paused.id).status == "canceled"
+    assert "has ended" in (steer(store, paused.id, "pause").refused or "")
+
+
+async def test_a_failed_run_is_retried_and_resumed(store: Store, tmp_path: Path) -> None:
+    def make() -> Plan:
+        plan = Plan()
+
+        @plan.task
+        def first() -> str:
+            crash_program.called("first")
+            return "first"
+
+        @plan.task
+        def unsteady(first: str) -> str:
+            crash_program.called("unsteady")
+            if (tmp_path / "block").exists():
+                raise ValueError("not yet")
+            return first
+
+        return plan
+
+    block(tmp_path)
+    failed = await run(make(), store=store, agents={})
+    assert failed.status == "failed"
+    unblock(tmp_path)
+    assert steer(store, failed.id, "retry").done
+    assert store.run(failed.id).status == "running"
+    result = await run(make(), store=store, resume=failed.id, agents={})
+    assert result["unsteady"] == "first"
+    assert calls(tmp_path) == {"first": 1, "unsteady": 2}
+    assert "has completed" in (steer(store, failed.id, "retry").refused or "")
+
+
+async def test_a_pause_without_an_owner(store: Store, tmp_path: Path) -> None:
+    block(tmp_path, "first", "side")
+    with child(tmp_path, "diamond") as process:
+        process.wait_for_all(["called", "first"], ["called", "side"])
+        process.kill()
+    run_id = store.find_run("latest")
+    assert steer(store, run_id, "pause").done
+    assert store.run(run_id).status == "paused"
+    unblock(tmp_path)
+    result = await run(crash_program.diamond(), store=store, resume=run_id, agents={})
+    assert result.status == "completed"
+
+
+def test_a_run_that_is_not_there(store: Store) -> None:
+    with pytest.raises(RunNotFound):
+        steer(store, "nowhere", "cancel")
+
+
+def test_a_command_for_an_owner_that_does_not_answer_waits(store: Store) -> None:
+    session = new_session(approving(), agents={}, store=store)  # owned by this process, not driven
+    steered = steer(store, session.id, "cancel", wait=0.05)
+    assert not steered.done
+    assert steered.refused is None
+    assert steered.owner is not None
+    assert [command.kind for command in store.pending_commands(session.id)] == ["cancel"]
+
+
+async def test_a_command_that_waited_is_carried_out_by_the_next_owner(store: Store) -> None:
+    session = new_session(approving(), agents={}, store=store)
+    store.add_command(session.id, "approve", "careful")
+    result = await session.drive()
+    assert result.status == "completed"
+    assert commanded(store, session.id) == [["approve", "careful"]]
+
+
+# --- looking ----------------------------------------------------------------------------------------------
+
+
+async def test_views_of_a_stored_run(store: Store) -> None:
+    result = await run(approving(), store=store, agents={})
+    view = stored_run_view(store, result.id)
+    assert view["run"] == result.id
+    assert view["status"] == "paused"
+    assert view["owner"] is None
+    assert view["counts"] == {"awaiting_approval": 1, "completed": 1, "pending": 1}
+    assert set(view["tasks"]) == {"careful", "after", "text"}
+    assert view["tasks"]["text"]["attempts"] == 1
+    assert view["tasks"]["after"]["started_at"] is None
+    whys = {why.code: why for why in stored_why(store, result.id)}
+    assert set(whys) == {"approval", "dependencies"}
+    assert stored_why(store, result.id, "text")[0].code == "ended"
+
+
+def test_the_owner_of_a_living_run_is_shown_and_refused_places_are_told(tmp_path: Path, store: Store) -> None:
+    block(tmp_path, "holder")
+    with child(tmp_path, "crowded") as process:
+        process.wait_for("task.deferred", "waiter")
+        run_id = store.find_run("latest")
+        owner = stored_run_view(store, run_id)["owner"]
+        assert owner["pid"] == process.process.pid
+        assert owner["alive"] is True
+        (why,) = stored_why(store, run_id, "waiter")
+        assert why.code == "refused"
+        assert why.data["scope"] == "resource:gpu"
+        assert "resource gpu is in use (resource:gpu: 1 of 1 in use)" in why.text
+        process.kill()
+    assert stored_run_view(store, run_id)["owner"]["alive"] is False
