@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine import functions
+from tests.engine.replaying import assert_replays
 
 from allready import Plan, run
 from allready.errors import LeaseLost, StoreError
@@ -94,6 +95,7 @@ async def test_a_thousand_tasks_take_far_fewer_commits(store: WatchedStore) -> N
     result = await run(plan, store=store, agents={}, max_parallel=50)
     assert result.status == "completed"
     assert store.commits <= 1_000 / 20
+    assert_replays(store, result.id)
 
 
 def small(calls: list[str]) -> Plan:
@@ -147,6 +149,7 @@ async def test_after_any_failed_commit_the_run_goes_on_to_the_same_results(
     events = store.events(result.id)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.type for event in events].count("run.completed") == 1
+    assert_replays(store, result.id)
 
 
 async def test_a_lost_lease_ends_the_run_and_writes_nothing_more(store: WatchedStore) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.agents.attempts import is_alive
 from tests.engine import crash_program, functions
 from tests.engine.children import Child, block, calls, child, unblock
+from tests.engine.replaying import assert_replays
 
 from allready import Plan, PlanError, RunState, UserError, run
 from allready.engine.start import new_session, resume_session
@@ -75,6 +76,7 @@ async def test_after_kill_9_what_was_complete_stays_and_what_ran_runs_again(
     for task in again:
         assert event_types(store, run_id, task).count("task.completed") == 1
         assert "task.deferred" in event_types(store, run_id, task)
+    assert_replays(store, run_id)
 
 
 async def test_a_crash_during_retries_uses_none_up(tmp_path: Path, store: Store) -> None:
@@ -88,6 +90,7 @@ async def test_a_crash_during_retries_uses_none_up(tmp_path: Path, store: Store)
     result = await run(crash_program.retrying(), store=store, resume="latest", agents={})
     assert result.status == "completed", result.error
     assert result["unsteady"].startswith("after ")
+    assert_replays(store, result.id)
     row = store.task(result.id, "unsteady")
     assert row.memory["retries"] <= 2
     assert result.tasks["unsteady"].attempts >= before
@@ -125,6 +128,7 @@ async def test_what_is_not_idempotent_is_put_to_a_person(tmp_path: Path, store: 
     result = await run(crash_program.careful(), store=store, resume="latest", agents={})
     assert result.status == "completed"
     assert calls(tmp_path)["once"] == 2
+    assert_replays(store, result.id)
 
 
 def test_a_person_may_also_leave_it_out(tmp_path: Path, store: Store) -> None:
@@ -313,6 +317,7 @@ async def test_cancellation_pauses_so_that_the_run_can_be_resumed(store: Store) 
     result = await run(make(), store=store, resume="latest", agents={})
     assert result["slow"] == 2
     assert counts == {"quick": 1, "slow": 2}
+    assert_replays(store, row.id)
     assert event_types(store, row.id, None) == [
         "run.created",
         "run.started",

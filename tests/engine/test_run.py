@@ -19,7 +19,7 @@ from allready import Plan, PlanError, RunResult, SubAgentManager, UserError, run
 from allready.agents.definitions import AgentDefinition
 from allready.errors import StoreError, TransientError
 from allready.plan.load import plan_from_document
-from allready.plan.plan import Command, Task
+from allready.plan.plan import Command, Prompt, Task
 from allready.store.contract import JournalEvent
 from allready.store.open import open_store
 
@@ -540,6 +540,31 @@ async def test_a_pool_without_places_is_refused_before_anything_is_recorded(tmp_
         with pytest.raises((UserError, ValueError)):
             await run(plan, store=store, agents={}, max_parallel=-1)
         assert store.runs() == []
+
+
+async def test_a_resumed_run_needs_its_store() -> None:
+    plan = Plan()
+    plan.add(functions.number)
+    with pytest.raises(UserError, match="can't be resumed without the store"):
+        await run(plan, resume="latest", agents={})
+
+
+async def test_agents_come_from_files_and_broken_ones_are_told_when_one_is_missing(
+    store: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = tmp_path / ".allready" / "agents"
+    folder.mkdir(parents=True)
+    (folder / "echo.md").write_text("---\nkind: command\nrun: cat\n---\n")
+    plan = Plan(base_dir=tmp_path)
+    plan.tasks["ask"] = Task("ask", Prompt("Hello", "echo"))
+    assert (await run(plan, store=store))["ask"] == "Hello"
+    (folder / "echo.md").write_text("---\nkind: commando\n---\n")
+    with pytest.raises(PlanError) as caught:
+        await run(plan, store=store)
+    missing, broken = caught.value.problems
+    assert missing.message == "task 'ask': there is no agent 'echo'"
+    assert broken.file == ".allready/agents/echo.md"
 
 
 # --- pools and nested runs --------------------------------------------------------------------------------

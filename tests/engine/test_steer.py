@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.engine import crash_program, functions
 from tests.engine.children import block, calls, child, unblock
+from tests.engine.replaying import assert_replays
 
 from allready import Plan, run
 from allready.engine.start import new_session
@@ -82,6 +83,7 @@ def test_every_command_reaches_a_living_owner_quickly_and_once(tmp_path: Path, s
         ["cancel", None],
     ]
     assert store.pending_commands(run_id) == []
+    assert_replays(store, run_id)
     for kind, task in (
         ("run.paused", None),
         ("run.resumed", None),
@@ -156,6 +158,7 @@ async def test_an_approval_without_an_owner_is_recorded_and_the_run_goes_on_when
     assert store.run(paused.id).owner is None
     result = await run(approving(), store=store, resume=paused.id, agents={})
     assert result.status == "completed"
+    assert_replays(store, paused.id)
     assert result.tasks["after"].status == "completed"
     assert result.tasks["text"].attempts == 1
 
@@ -167,6 +170,7 @@ async def test_a_skip_without_an_owner_may_end_the_run(store: Store) -> None:
     assert row.status == "completed"
     assert row.finished_at is not None
     assert row.counts == {"completed": 1, "skipped": 2}
+    assert_replays(store, paused.id)
     assert count(store, paused.id, "run.completed") == 1
 
 
@@ -174,6 +178,7 @@ async def test_a_cancel_without_an_owner_ends_the_run(store: Store) -> None:
     paused = await run(approving(), store=store, agents={})
     assert steer(store, paused.id, "cancel").done
     assert store.run(paused.id).status == "canceled"
+    assert_replays(store, paused.id)
     assert "has ended" in (steer(store, paused.id, "pause").refused or "")
 
 
@@ -203,6 +208,7 @@ async def test_a_failed_run_is_retried_and_resumed(store: Store, tmp_path: Path)
     assert store.run(failed.id).status == "running"
     result = await run(make(), store=store, resume=failed.id, agents={})
     assert result["unsteady"] == "first"
+    assert_replays(store, failed.id)
     assert calls(tmp_path) == {"first": 1, "unsteady": 2}
     assert "has completed" in (steer(store, failed.id, "retry").refused or "")
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from allready.agents.base import TaskResult
 from allready.agents.definitions import AgentDefinition, load_agents
+from allready.engine.compile import Compiled, compile_plan
 from allready.engine.outcome import RunResult
 from allready.engine.results import read_results
 from allready.engine.session import Session
 from allready.engine.start import new_session, resume_session
 from allready.engine.worker import current_sub_agent
+from allready.errors import PlanError, UserError
 from allready.plan.load import load_plan_file
 from allready.plan.plan import Plan
 from allready.pool.manager import SubAgentManager
@@ -49,20 +51,19 @@ async def run(
     """
     if not isinstance(plan, Plan):
         plan = load_plan_file(plan, variables=variables)
-    if agents is None:
-        agents = load_agents(plan.base_dir).agents
+    if resume is not None and store is None:
+        raise UserError(f"run {resume} can't be resumed without the store that it is in: give store=…")
     parent = current_sub_agent()
     if pool is None and max_parallel is None and parent is not None:
         pool = parent.pool
     if store is None:
-        session = new_session(plan, agents=agents, pool=pool, max_parallel=max_parallel, seed=seed)
+        session = new_session(_compile(plan, agents), pool=pool, max_parallel=max_parallel, seed=seed)
         return await _drive(session, on_event)
     opened = _open(store)
     try:
         if resume is None:
-            session = new_session(
-                plan, agents=agents, store=opened, pool=pool, max_parallel=max_parallel, seed=seed
-            )
+            compiled = _compile(plan, agents)
+            session = new_session(compiled, store=opened, pool=pool, max_parallel=max_parallel, seed=seed)
         else:
             run_id = opened.find_run(resume)
             session = resume_session(opened, run_id, plan=plan, pool=pool, max_parallel=max_parallel)
@@ -71,6 +72,16 @@ async def run(
         if opened is not store:
             opened.close()
     return session.result(partial(_read, store, session))
+
+
+def _compile(plan: Plan, agents: Mapping[str, AgentDefinition] | None) -> Compiled:
+    if agents is not None:
+        return compile_plan(plan, agents)
+    library = load_agents(plan.base_dir)
+    try:
+        return compile_plan(plan, library.agents)
+    except PlanError as error:  # files that could not be read may be why an agent is missing
+        raise PlanError([*error.problems, *library.problems]) from None
 
 
 async def _drive(session: Session, on_event: Callable[[JournalEvent], None] | None) -> RunResult:
