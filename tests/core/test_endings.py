@@ -190,7 +190,8 @@ def test_cancel_all_at_every_state() -> None:
         "retrying": "canceled", "ready": "canceled",
     }  # fmt: skip
     assert play.told() == [
-        "task.canceling running.1", "task.canceled awaiting", "task.canceled pending",
+        "run.ending", "task.canceling running.1", "task.canceling canceling.1", "task.canceled awaiting",
+        "task.canceled pending",
         "task.failed asking.1", "task.canceled retrying", "task.canceled ready",
     ]  # fmt: skip
     assert play.scheduler.asking == 0
@@ -360,7 +361,9 @@ def test_cancel_of_an_interrupted_run_ends_it() -> None:
     play = Play(task("a"), task("b"))
     play.tick(0)
     play.scheduler.interrupt(1)
+    play.told()
     play.scheduler.cancel_all(2)
+    assert play.told() == ["run.ending", "task.canceling a.1", "task.canceling b.1"]  # for other reasons now
     play.stop("a", "b", at=3)
     assert play.tick(3) == [Done(RunState.CANCELED, "canceled by a person")]
     assert play.states == {"a": "canceled", "b": "canceled"}

@@ -111,7 +111,7 @@ def test_retries_back_off_with_full_jitter() -> None:
         assert play.tick(due) == [Spawn("a", None, retry + 1)]
     play.told()
     play.fail("a")
-    assert play.told() == ["task.failed a.4", "task.canceling other.1"]
+    assert play.told() == ["task.failed a.4", "run.ending", "task.canceling other.1"]
 
 
 def test_what_is_told_of_a_retry() -> None:

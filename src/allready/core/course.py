@@ -286,6 +286,8 @@ class Course:
             self._set(node, CANCELING, at, "task.canceling", handle, {"reason": reason})
             self._actions.append(Cancel(node.spec.id, handle, reason))
             self._fresh = True
+        else:
+            self._note(node.spec.id, at, "task.canceling", handle, {"reason": reason})
         node.cancel_reason = reason
 
     def _begin_end(self, status: RunState, error: str, reason: str, at: float) -> None:
@@ -293,6 +295,7 @@ class Course:
         self.ending = status
         self.error = error
         self._fresh = True
+        self._note(None, at, "run.ending", None, {"status": status.value, "reason": error})
         for node in self.graph.nodes:
             state = node.state
             if state is RUNNING or state is CANCELING:

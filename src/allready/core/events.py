@@ -61,7 +61,8 @@ class Change(NamedTuple):
 
     Types: `run.created|started|paused|resumed|completed|failed|canceled`, `plan.*`,
     `task.added|ready|started|deferred|completed|failed|retrying|skipped|canceling|canceled|awaiting_approval`,
-    and `task.pending` for one that a person wants after all, or approved before its turn.
+    and `task.pending` for one that a person wants after all, or approved before its turn; `plan.closed` when
+    the graph will not grow any more, `run.ending` (data `status`, `reason`) when what runs is to stop.
 
     `task.failed` has data `asks: true` when the task now waits for a person's decision, and is told again,
     with `decision: skip | abort`, when a person left it at that.

@@ -140,6 +140,13 @@ class TaskNode:
         return self.spec.id
 
     @property
+    def duration(self) -> float | None:
+        """Seconds from the start of the last attempt to the end; None if it never ran or has not ended."""
+        if not self.attempts or self.started_at is None or self.finished_at is None:
+            return None
+        return self.finished_at - self.started_at
+
+    @property
     def settled(self) -> bool:
         """Whether its end, if it has ended, counts for its dependents."""
         state = self.state
