@@ -12,10 +12,11 @@ from tests.engine import functions
 
 from allready import Plan, TaskResult, run
 from allready.agents.secrets import Redactor
-from allready.engine.results import OUTPUT_FILE, as_text, durable_result
+from allready.engine.results import OUTPUT_FILE, as_text, durable_result, whole_output
 from allready.engine.start import stored_plan
 from allready.engine.steer import steer
 from allready.errors import PermanentError, StoreError, TaskError, UserError
+from allready.plan.plan import Command, Task
 from allready.store.open import open_store
 
 LONG = 70_000
@@ -164,6 +165,24 @@ async def test_a_damaged_file_is_a_clear_error(damage: str, tmp_path: Path) -> N
         file.unlink()
     with pytest.raises(StoreError, match=r"data\.json (is missing|was changed)"):
         result["long"]
+
+
+async def test_a_long_output_of_a_command_is_kept_whole_in_its_file(tmp_path: Path) -> None:
+    plan = Plan(base_dir=tmp_path)
+    plan.tasks["long"] = Task("long", Command(("seq", "30000")))
+    size = Command(("sh", "-c", "wc -c < $ALLREADY_DEPS/long/output.txt; echo {{ long.output | length }}"))
+    plan.tasks["size"] = Task("size", size, depends_on=("long",))
+    result = await run(plan, store=stored(tmp_path), agents={})
+    whole = "".join(f"{number}\n" for number in range(1, 30_001)).encode()
+    assert result["size"].split()[0] == str(len(whole))
+    assert int(result["size"].split()[1]) <= 64 * 1024
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        row = store.task(result.id, "long")
+        folder = Path(store.run(result.id).folder)
+    assert whole_output(row, folder) == whole
+    (folder / str(row.output_file)).write_bytes(whole[:-1])
+    with pytest.raises(StoreError, match=r"was changed after the result was recorded"):
+        whole_output(row, folder)
 
 
 async def test_a_value_that_looks_like_our_own_mark_is_only_a_value(tmp_path: Path) -> None:

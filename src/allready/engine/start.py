@@ -163,7 +163,9 @@ def resume_session(
         if row.last_seq == 0:  # its process ended before the first commit
             session.note_created()
         elif row.status == RunState.RUNNING:
-            session.note("run.resumed", {"reason": "the process that ran it is gone"})
+            gone = lease.previous is not None
+            reason = "the process that ran it is gone" if gone else "taken up again"
+            session.note("run.resumed", {"reason": reason})
         if session.status is RunState.PAUSED:
             session.scheduler.resume(session.clock())
     except BaseException:

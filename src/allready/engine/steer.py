@@ -21,6 +21,8 @@ ANSWER_TIME = 3.0
 """Seconds to wait for the owner's answer; it looks for commands four times a second."""
 LOOK_EVERY = 0.02
 """Seconds between two looks for the answer."""
+LOOK_AT_OWNER = 0.25
+"""Seconds between two looks whether there is a living owner; these read more."""
 
 
 class Steered(NamedTuple):
@@ -43,21 +45,32 @@ def steer(
     """
     row = store.run(run_id)
     command = store.add_command(run_id, kind, task)
-    deadline = time.monotonic() + wait
+    now = time.monotonic()
+    deadline, look_at_owner = now + wait, now
+    owner = row.owner
     while True:
-        owner = store.run(run_id).owner
-        if owner is None or is_alive(owner) is False:
-            owner = None
-            try:
-                decide_pending(store, run_id)
-            except RunOwned:
-                owner = store.run(run_id).owner
+        if now >= look_at_owner:
+            owner = _let_owner_or_decide(store, run_id)
+            look_at_owner = now + LOOK_AT_OWNER
         record = store.command(command)
         if record.done_at is not None:
             return Steered(record.refused is None, record.refused, owner)
-        if time.monotonic() >= deadline:
+        if now >= deadline:
             return Steered(False, None, owner or row.owner)
         time.sleep(LOOK_EVERY)
+        now = time.monotonic()
+
+
+def _let_owner_or_decide(store: Store, run_id: str) -> Owner | None:
+    """Give the living owner, who does what is waiting; None if there is none: then it has been done here."""
+    owner = store.run(run_id).owner
+    if owner is None or is_alive(owner) is False:
+        try:
+            decide_pending(store, run_id)
+        except RunOwned:
+            return store.run(run_id).owner
+        return None
+    return owner
 
 
 def decide_pending(store: Store, run_id: str) -> None:
