@@ -241,17 +241,18 @@ class HostilePool(RuleBasedStateMachine):
             if answer == "start and end":
                 self.end(handle, Completed())
 
-    @rule(many=st.booleans())
-    def friendly_round(self, many: bool) -> None:
+    @precondition(lambda self: self.scheduler.status not in RUN_ENDED)
+    @rule(ends=st.sampled_from([0, 0, 1]))
+    def friendly_round(self, ends: int) -> None:
         """What the pool does most of the time, so that runs get anywhere."""
-        if many and self.scheduler.status is RunState.PAUSED and self.scheduler.ending is None:
+        if self.scheduler.status is RunState.PAUSED and self.scheduler.ending is None:
             self.scheduler.resume(self.now)
         for action in self.scheduler.tick(self.now):
             if isinstance(action, Spawn | RunInline):
                 self.start(action.task)
             elif isinstance(action, Cancel):
                 self.asked.add(action.handle)
-        for handle in list(self.live)[: None if many else 1]:
+        for handle in list(self.live)[:ends]:
             self.end(handle, Completed())
         self.look()
 
@@ -281,6 +282,7 @@ class HostilePool(RuleBasedStateMachine):
         assert waits or self.scheduler.statistics.stale_events == stale + 1
         self.look()
 
+    @precondition(lambda self: self.scheduler.status not in RUN_ENDED)
     @rule(seconds=st.sampled_from([0.5, 3.0, 6.0, 25.0]))
     def clock_jumps(self, seconds: float) -> None:
         self.now += seconds
