@@ -1,4 +1,4 @@
-"""Puts what the checks found into one page of Markdown: `report.py FILE`, and prints it."""
+"""Puts what the checks found into one page of Markdown, and prints it: `report.py FILE 'TASK …'`."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Check(NamedTuple):
     data: dict[str, Any]
 
 
-def read_check(line: str) -> Check:
-    """Put together what became of a task, and what it left."""
-    task, title, status, error = json.loads(line)
-    place = Path(os.environ["ALLREADY_DEPS"], task)
+def read_check(place: Path) -> Check:
+    """Put together what became of a task, and what it left in its folder."""
+    about = json.loads((place / "task.json").read_text(encoding="utf-8"))
+    title, status, seconds = about["title"], about["status"], about["duration"]
     if not (place / "data.json").is_file():
-        reason = error or status
+        reason = about["error"] or status
         details = f"```\n{reason}\n```" if status == FAILED else ""
-        return Check(title, status, headline(reason), details, None, {})
+        return Check(title, status, headline(reason), details, seconds, {})
     found = json.loads((place / "data.json").read_text(encoding="utf-8"))
     details = (place / "output.txt").read_text(encoding="utf-8", errors="replace").strip()
-    return Check(title, found["verdict"], found["finding"], details, found["seconds"], found["data"])
+    return Check(title, found["verdict"], found["finding"], details, seconds, found["data"])
 
 
 def headline(error: str) -> str:
@@ -118,8 +118,8 @@ def bounded(text: str) -> str:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    text = report([read_check(line) for line in os.environ["CHECKS"].splitlines()])
-    file = Path(sys.argv[1])
+    file, tasks = Path(sys.argv[1]), sys.argv[2].split()
+    text = report([read_check(Path(os.environ["ALLREADY_DEPS"], task)) for task in tasks])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8", errors="replace")
     print(text)

@@ -80,7 +80,7 @@ class Running:
         """Read events up to one of this type (and task)."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            event = json.loads(line)
+            event: dict[str, Any] = json.loads(line)
             self.events.append(event)
             if event["type"] == kind and task in (None, event.get("task")):
                 return event

@@ -183,16 +183,17 @@ def test_whoever_reads_our_output_may_go_away(tmp_path: Path) -> None:
 def test_settings_in_rising_order(plan: Path) -> None:
     (plan / "plan.yaml").write_text(PLAN.replace("max_parallel: 2\n", ""))
 
-    def slots(*arguments: str, **env: str) -> str:
-        return allready("run", "plan.yaml", *arguments, cwd=plan, **env).stdout.splitlines()[0].split(", ")[1]
+    def slots(*arguments: str, configured: str = "") -> str:
+        done = allready("run", "plan.yaml", *arguments, cwd=plan, ALLREADY_MAX_PARALLEL=configured)
+        return done.stdout.splitlines()[0].split(", ")[1]
 
     assert slots() == "5 at a time)"
     (plan / "pyproject.toml").write_text("[tool.allready]\nmax_parallel = 2\n")
     assert slots() == "2 at a time)"
     (plan / "allready.toml").write_text("max_parallel = 3\n")
     assert slots() == "3 at a time)"
-    assert slots(ALLREADY_MAX_PARALLEL="4") == "4 at a time)"
-    assert slots("--max-parallel", "6", ALLREADY_MAX_PARALLEL="4") == "6 at a time)"
+    assert slots(configured="4") == "4 at a time)"
+    assert slots("--max-parallel", "6", configured="4") == "6 at a time)"
 
 
 def test_the_store_is_where_it_was_asked_for(plan: Path) -> None:

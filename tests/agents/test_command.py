@@ -175,12 +175,15 @@ async def test_dependencies_are_found_as_files(tmp_path: Path) -> None:
     attempt = make_attempt(tmp_path, dependencies=dependencies)
     result = await shell(
         attempt,
-        "cd $ALLREADY_DEPS; ls; cat a.1/output.txt a.1/data.json a.1/artifacts/chart b/output.txt; ls b c",
+        "cd $ALLREADY_DEPS; ls; cat a.1/output.txt a.1/data.json a.1/artifacts/chart b/output.txt;"
+        "ls b c failed",
     )
     assert result.output.split("\n") == [
-        "a.1", "b", "c", "the whole output", '{', ' "n": 1', '}charttextb:', "output.txt", "", "c:",
-        "output.txt",
+        "a.1", "b", "c", "failed", "the whole output", '{', ' "n": 1', '}charttextb:', "output.txt",
+        "task.json", "", "c:", "output.txt", "task.json", "", "failed:", "task.json",
     ]  # fmt: skip
+    about = json.loads((attempt.folder / "deps" / "b" / "task.json").read_text())
+    assert (about["id"], about["status"], about["error"]) == ("b", "completed", None)
 
 
 async def test_data_comes_back(tmp_path: Path) -> None:

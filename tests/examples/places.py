@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-CHECKS = str(EXAMPLES / "repo_health")
 BIN = str(Path(sys.executable).parent)
 """Where the project's tools are, also when pytest was not started through ./dev."""
 PATIENCE = 300.0

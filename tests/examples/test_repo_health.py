@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from tests.examples.places import (
     BIN,
-    CHECKS,
     EXAMPLES,
     commit,
     copy_of_this_repository,
@@ -47,7 +46,7 @@ def _tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def examine(repo: Path | str, **variables: str) -> tuple[RunResult, str]:
     """Run the plan durably; give its result and the report."""
-    variables = {"repo": str(repo), "checks": CHECKS, **variables}
+    variables = {"repo": str(repo), **variables}
     result = run_sync(EXAMPLES / "repo_health.yaml", store="store/runs.db", variables=variables)
     report = Path(variables.get("report", "repo_health.md"))
     text = report.read_text(encoding="utf-8") if report.exists() else ""

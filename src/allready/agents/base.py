@@ -51,6 +51,8 @@ class Dependency:
     """None if it did not complete."""
     error: str | None = None
     direct: bool = True
+    duration: float | None = None
+    """Seconds its last attempt took; None if it was never started."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class Attempt:
     """Keeps the attempt's place in the pool taken until the awaitable is done."""
     run_folder: Path | None = None
     """The run's folder, for templates; None: the attempt's own."""
+    plan_folder: Path | None = None
+    """Where the plan's file is, for templates; None: `base_dir`."""
 
     @property
     def idempotency_key(self) -> str:
@@ -96,6 +100,7 @@ class Attempt:
             dependencies=self.dependencies,
             run_id=self.run_id,
             run_folder=self.run_folder or self.folder,
+            plan_folder=self.plan_folder or self.base_dir,
         )
 
 

@@ -22,14 +22,23 @@ _log = logging.getLogger(__name__)
 
 
 def put_dependencies(folder: Path, dependencies: Iterable[Dependency]) -> None:
-    """Lay out `<task>/output.txt`, `data.json` and `artifacts` for each that completed."""
+    """Lay out `<task>/task.json` for each, and `output.txt`, `data.json`, `artifacts` if it completed."""
     folder.mkdir(exist_ok=True)
     for dependency in dependencies:
         result = dependency.result
-        if result is None:
-            continue
         place = folder / dependency.id
         place.mkdir(exist_ok=True)
+        about = {
+            "id": dependency.id,
+            "title": dependency.title,
+            "status": dependency.status,
+            "error": dependency.error,
+            "exit_code": result.exit_code if result else None,
+            "duration": dependency.duration,
+        }
+        (place / "task.json").write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+        if result is None:
+            continue
         if result.output_file is not None and result.output_file.is_file():
             _link(place / "output.txt", result.output_file)
         else:

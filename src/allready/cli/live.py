@@ -46,8 +46,8 @@ class Question(NamedTuple):
 class LiveView(Display):
     """Overall bar, running tasks with their last line of output, failures, and why nothing moves."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, store: str | None = None) -> None:
+        super().__init__(session, store)
         self.console = Console()
         self.asks = sys.stdin.isatty()
         self._live = self._make_live()
@@ -93,7 +93,7 @@ class LiveView(Display):
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
         with self.unless_broken():
-            for number, line in enumerate(summary(self.session, result)):
+            for number, line in enumerate(summary(self.session, result, self.store)):
                 style = _STYLES.get(result.status, "") if number == 0 else ""
                 self.console.print(Text(line, style), soft_wrap=True)
         super().finish(result, stopped_by)

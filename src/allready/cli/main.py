@@ -14,13 +14,8 @@ from typing import Annotated
 import typer
 
 from allready.cli import look, plans, running, steering
-from allready.errors import AllreadyError, BugError, LeaseLost, OutsideError, PlanError, UserError
-
-FAILED = 1
-BAD_INPUT = 2
-TAKEN_OVER = 5
-INTERRUPTED = 130
-"""Exit codes; a run's own are in `running`."""
+from allready.cli.exits import FAILED, INTERRUPTED, tell
+from allready.errors import AllreadyError
 
 app = typer.Typer(
     name="allready",
@@ -81,24 +76,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _usage_error(error)
     return code if isinstance(code, int) else 0
-
-
-def tell(error: AllreadyError) -> int:
-    """Say on stderr what is wrong; gives the exit code for it."""
-    if isinstance(error, BugError):
-        import traceback
-
-        traceback.print_exception(error)
-        return FAILED
-    if isinstance(error, PlanError):
-        print(error, file=sys.stderr)
-        count = len(error.problems)
-        print(f"allready: {count} problem{'s' * (count != 1)}; nothing was run", file=sys.stderr)
-        return BAD_INPUT
-    print(f"allready: {error}", file=sys.stderr)
-    if isinstance(error, LeaseLost):
-        return TAKEN_OVER
-    return BAD_INPUT if isinstance(error, UserError | OutsideError) else FAILED
 
 
 def _usage_error(error: Exception) -> int:

@@ -124,7 +124,13 @@ def open_settled_store(store: str | None, *, create: bool = False) -> Store:
     return open_store(url, create=create)
 
 
+def json_line(value: Any) -> str:
+    """Give a value as one line of JSON that stdout can hold."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(value, ensure_ascii=not unicode, separators=(",", ":")) + "\n"
+
+
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.write(json_line(value))
     sys.stdout.flush()

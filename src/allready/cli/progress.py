@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -11,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
+from allready.cli.options import json_line
+from allready.cli.tables import hint
 from allready.cli.text import clean_line, duration_text
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
 from allready.engine.outcome import RunResult
 from allready.engine.session import Session
-from allready.engine.views import event_view, run_view, short_id
+from allready.engine.views import event_view, next_steps, run_view, short_id
 from allready.store.contract import JournalEvent
 
 STDOUT = 1
@@ -36,8 +37,10 @@ class Display:
     asks = False
     """Whether it asks a person about approvals and failures."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, store: str | None = None) -> None:
         self.session = session
+        self.store = store
+        """As it was given on the command line."""
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +65,7 @@ class Display:
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Say how the run ended."""
         if result.status is RunState.PAUSED and self.session.store is not None:
-            print(next_step(self.session, stopped_by), file=sys.stderr)
+            print(next_steps_text(self.session, stopped_by, self.store), file=sys.stderr)
 
     @contextlib.contextmanager
     def unless_broken(self) -> Iterator[None]:
@@ -75,34 +78,28 @@ class Display:
             self.session.interrupt()
 
 
-def next_step(session: Session, stopped_by: int | None) -> str:
+def next_steps_text(session: Session, stopped_by: int | None, store: str | None) -> str:
     """Say what a person has to do, with the commands for it."""
     run = short_id(session.id)
-    scheduler = session.scheduler
+    resume = f"go on with: {hint('resume', run, store=store)}"
     if stopped_by is not None:
         name = "interrupted" if stopped_by == signal.SIGINT else signal.Signals(stopped_by).name
-        return f"{name}; go on with: allready resume {run}"
-    steps = [
-        f"  allready approve {run} {node.id}   (or: allready skip {run} {node.id})"
-        for node in scheduler.graph
-        if node.state == "awaiting_approval"
-    ]
-    steps += [
-        f"  allready retry {run} {node.id}   (or: allready skip {run} {node.id})"
-        for node in scheduler.graph
-        if node.asking
-    ]
-    if len(steps) > NAMED:
-        steps[NAMED:] = [f"  … and {len(steps) - NAMED} more: allready why {run}"]
-    reason = scheduler.waits_for_person() or "paused"
-    return "\n".join([f"the run {reason}:", *steps, f"then go on with: allready resume {run}"])
+        return f"{name}; {resume}"
+    assert session.store is not None
+    steps = next_steps(session.store.run(session.id), session.store.tasks(session.id))
+    decisions = [step for step in steps if step.command[0] != "resume"]
+    told = [f"  {clean_line(step.reason)}: {hint(*step.command, store=store)}" for step in decisions]
+    if len(told) > NAMED:
+        told[NAMED:] = [f"  … and {len(told) - NAMED} more: {hint('why', run, store=store)}"]
+    head = f"the run {session.scheduler.waits_for_person() or 'is paused'}"
+    return "\n".join([head, *told, f"then {resume}" if told else resume])
 
 
 class JsonLines(Display):
     """One JSON object a line on stdout, and nothing else there: what tasks print goes to stderr."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, store: str | None = None) -> None:
+        super().__init__(session, store)
         self._out: IO[str] = sys.stdout
         self._held: dict[str, Any] | None = None
         """The end of the run, to be told together with how its tasks ended."""
@@ -148,7 +145,7 @@ class JsonLines(Display):
 
     def _write(self, view: dict[str, Any]) -> None:
         with self.unless_broken():
-            self._out.write(json.dumps(view, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._out.write(json_line(view))
 
 
 class Quiet(Display):
@@ -167,8 +164,8 @@ class Quiet(Display):
 class PlainLines(Display):
     """A line for each thing that happens; for many tasks only failures, and now and then a sum."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, store: str | None = None) -> None:
+        super().__init__(session, store)
         self._began: float | None = None
         self._many = len(session.scheduler.graph) > MANY_TASKS
         self._next_sum = 0.0
@@ -210,7 +207,7 @@ class PlainLines(Display):
         """Print the summary."""
         with self.unless_broken():
             print()
-            for line in summary(self.session, result):
+            for line in summary(self.session, result, self.store):
                 print(line)
             sys.stdout.flush()
         super().finish(result, stopped_by)
@@ -275,7 +272,7 @@ def _unfinished(session: Session) -> list[str]:
     return lines
 
 
-def summary(session: Session, result: RunResult) -> list[str]:
+def summary(session: Session, result: RunResult, store: str | None = None) -> list[str]:
     """Say how a run ended, what is missing and why, and what its last task gave."""
     graph = session.scheduler.graph
     status = str(result.status)
@@ -291,13 +288,13 @@ def summary(session: Session, result: RunResult) -> list[str]:
         lines.append(f"  {clean_line(result.error)}")
     lines += _unfinished(session)
     if result.status is RunState.COMPLETED:
-        lines += _last_output(session, result)
+        lines += _last_output(session, result, store)
     if session.store is not None:
-        lines.append(f"look at it again with: allready show {short_id(session.id)}")
+        lines.append(f"look at it again with: {hint('show', short_id(session.id), store=store)}")
     return lines
 
 
-def _last_output(session: Session, result: RunResult) -> list[str]:
+def _last_output(session: Session, result: RunResult, store: str | None) -> list[str]:
     """Give what the last task gave, if there is only one."""
     last = [node for node in session.scheduler.graph if not node.dependents and node.state is COMPLETED]
     if len(last) != 1:
@@ -307,19 +304,19 @@ def _last_output(session: Session, result: RunResult) -> list[str]:
         return []
     if len(lines) > RESULT_LINES:
         left_out = len(lines) - RESULT_LINES
-        whole = f"allready show {short_id(session.id)} {last[0].id} --output"
+        whole = hint("show", short_id(session.id), last[0].id, "--output", store=store)
         lines[RESULT_LINES:] = [f"[… {left_out} more lines: {whole}]"]
     return ["", f"{last[0].id}:", *(f"  {line}".rstrip() for line in lines), ""]
 
 
-def choose_display(session: Session, *, json: bool, quiet: bool) -> Display:
+def choose_display(session: Session, *, json: bool, quiet: bool, store: str | None) -> Display:
     """Give what suits: JSON lines or quiet if asked for, a live view on a terminal, plain lines elsewhere."""
     if json:
-        return JsonLines(session)
+        return JsonLines(session, store)
     if quiet:
-        return Quiet(session)
+        return Quiet(session, store)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         from allready.cli.live import LiveView
 
-        return LiveView(session)
-    return PlainLines(session)
+        return LiveView(session, store)
+    return PlainLines(session, store)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from allready.cli import exits
 from allready.cli.options import (
     JsonOption,
     MaxParallelOption,
@@ -21,7 +22,9 @@ from allready.cli.options import (
     print_json,
     variables_of,
 )
+from allready.cli.tables import hint
 from allready.core.states import RunState
+from allready.errors import StoreError
 
 if TYPE_CHECKING:
     from allready.cli.progress import Display
@@ -30,10 +33,10 @@ if TYPE_CHECKING:
     from allready.store.contract import Store
 
 EXIT_CODES = {
-    RunState.COMPLETED: 0,
-    RunState.FAILED: 1,
-    RunState.PAUSED: 3,
-    RunState.CANCELED: 4,
+    RunState.COMPLETED: exits.COMPLETED,
+    RunState.FAILED: exits.FAILED,
+    RunState.PAUSED: exits.PAUSED,
+    RunState.CANCELED: exits.CANCELED,
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A terminal's Ctrl-C, a container's stop, a closed terminal: each leaves a run that can be resumed."""
@@ -73,7 +76,7 @@ def run_plan(
         session = new_session(
             compiled, store=opened, max_parallel=max_parallel or read.max_parallel or settings.max_parallel
         )
-        return drive(session, json=json, quiet=quiet or settings.quiet)
+        return drive(session, json=json, quiet=quiet or settings.quiet, store=store)
 
 
 def resume(
@@ -102,7 +105,7 @@ def resume(
             if opened.run(run_id).status != RunState.PAUSED:
                 raise
             return _tell_owner(opened, run_id, json=json)
-        return drive(session, json=json, quiet=quiet or settings.quiet)
+        return drive(session, json=json, quiet=quiet or settings.quiet, store=store)
 
 
 def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
@@ -125,16 +128,25 @@ def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
 # --- driving ----------------------------------------------------------------------------------------------
 
 
-def drive(session: Session, *, json: bool, quiet: bool) -> int:
+def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> int:
     """Drive a run to its end in the foreground, showing it; gives the exit code."""
-    from allready.cli.progress import choose_display
+    import asyncio
 
-    display = choose_display(session, json=json, quiet=quiet)
+    from allready.cli.progress import choose_display
+    from allready.engine.views import short_id
+
+    display = choose_display(session, json=json, quiet=quiet, store=store)
     foreground = _Foreground(session, display)
-    result = asyncio.run(foreground.drive())
+    try:
+        result = asyncio.run(foreground.drive())
+    except StoreError as error:
+        exits.tell(error)
+        again = hint("resume", short_id(session.id), store=store)
+        print(f"allready: the run was stopped; when the store works again: {again}", file=sys.stderr)
+        return exits.FAILED
     display.finish(result, foreground.signal)
     if foreground.signal is not None and result.status is RunState.PAUSED:
-        return 128 + foreground.signal
+        return exits.SIGNALED + foreground.signal
     return EXIT_CODES[result.status]
 
 
@@ -148,7 +160,9 @@ class _Foreground:
         """The first that came."""
 
     async def drive(self) -> RunResult:
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._interrupt, number)
         self._session.observe(self._display.observe)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allready.cli.text import clean
 from allready.errors import PlanError, Problem, UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def read_plan(
     except PlanError as error:
         raise PlanError([*error.problems, *library.problems]) from None
     for problem in library.problems:
-        print(f"warning: {problem} (this agent is left out)", file=sys.stderr)
+        print(f"warning: {clean(str(problem))} (this agent is left out)", file=sys.stderr)
     return plan, library.agents
 
 
@@ -43,6 +44,9 @@ def _read(source: str, variables: Mapping[str, str], agents: Mapping[str, AgentD
         if variables:
             raise UserError("--set fills the variables of plan files; a plan from Python has its own")
         return _import(source)
+    if source.endswith(".py") or ".py:" in source:
+        module = source.partition(".py")[0].replace("/", ".").lstrip(".")
+        raise UserError(f"{source}: to run a plan from Python, name its module: {module}:plan")
     from allready.plan.load import load_plan_file
 
     return load_plan_file(source, variables=variables, known_agents=agents)

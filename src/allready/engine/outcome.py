@@ -64,10 +64,7 @@ class TaskReport:
     @property
     def duration(self) -> float | None:
         """Seconds from the start of its last attempt to its end; None if it never ran or has not ended."""
-        node = self._node
-        if not node.attempts or node.started_at is None or node.finished_at is None:
-            return None
-        return node.finished_at - node.started_at
+        return self._node.duration
 
     @property
     def value(self) -> Any:

@@ -25,6 +25,7 @@ from allready.plan.plan import Command, Function, Prompt, Task
 from allready.plan.template import render
 from allready.pool.manager import SubAgent
 
+
 class _Current:
     """The attempt that a context belongs to, until it ends; timers keep contexts alive for much longer."""
 
@@ -170,6 +171,7 @@ class Worker:
                 result=self._as_result(node, results[node.id]) if node.id in results else None,
                 error=node.error,
                 direct=node.id in task.depends_on,
+                duration=node.duration,
             )
             for node in nodes
         }
@@ -206,6 +208,7 @@ class Worker:
             number=sub_agent.request.number,
             folder=folder,
             base_dir=self._plan.base_dir,
+            plan_folder=self._plan.folder.absolute(),
             variables=self._plan.vars,
             goal=self._plan.goal,
             grace=sub_agent.grace,

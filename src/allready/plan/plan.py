@@ -124,6 +124,12 @@ class Plan:
     """The plan as plain JSON values, variables filled in: enough to load it again without the file.
     None for a plan made in Python."""
 
+    @property
+    def folder(self) -> Path:
+        """Where its file is; `base_dir` for a plan that is from no file."""
+        path = self.base_dir / (self.source or "")
+        return path.parent if path.is_file() else self.base_dir
+
     def dependencies(self) -> dict[str, Sequence[str]]:
         """Give task id → ids of its direct dependencies."""
         return {task.id: task.depends_on for task in self.tasks.values()}

@@ -28,7 +28,9 @@ CACHED_TEMPLATES = 1_000
 
 BUILT_INS = frozenset({"goal", "run", "tasks"})
 """Names that always stand for the same thing; variables can't have them."""
-RUN_FIELDS = frozenset({"id", "folder"})
+RUN_FIELDS = frozenset({"id", "folder", "plan_folder"})
+_WAYS_THROUGH = frozenset({"items", "keys", "values"})
+"""What may be called on `tasks` as a whole: `{% for id, task in tasks.items() %}`."""
 
 _SIMPLE = re.compile(
     r"""\{\{\s*(?:tasks\[(?:"([^"\\\n]+)"|'([^'\\\n]+)')\]|([A-Za-z_][A-Za-z0-9_]*))(?:\.([a-z_]+))?\s*\}\}"""
@@ -117,10 +119,11 @@ def template_scope(
     dependencies: Mapping[str, DependencyLike],
     run_id: str,
     run_folder: object,
+    plan_folder: object = "",
 ) -> dict[str, Any]:
     """Give the values that the templates of a task see. `dependencies` are the transitive ones, by id."""
     tasks = {name: _view(dependency) for name, dependency in dependencies.items()}
-    run = {"id": run_id, "folder": str(run_folder)}
+    run = {"id": run_id, "folder": str(run_folder), "plan_folder": str(plan_folder)}
     return {**tasks, **variables, "goal": goal, "tasks": tasks, "run": run}
 
 
@@ -165,7 +168,8 @@ def _simple_names(text: str) -> TemplateNames | None:
         else:
             names.add(name)
         if field and name == "tasks":
-            tasks.add(field)
+            if field not in _WAYS_THROUGH:
+                tasks.add(field)
         elif field:
             fields.add((task or name, field))
     if has_template(text[position:]):
@@ -192,7 +196,8 @@ def _parsed_names(text: str) -> TemplateNames:
     for owner, attribute in _attributes(tree):
         if isinstance(owner, nodes.Name) and owner.name in names:
             if owner.name == "tasks":
-                tasks.add(attribute)
+                if attribute not in _WAYS_THROUGH:
+                    tasks.add(attribute)
             else:
                 fields.add((owner.name, attribute))
         else:
