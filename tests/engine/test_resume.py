@@ -251,6 +251,24 @@ async def test_a_living_owner_keeps_its_run(tmp_path: Path, store: Store) -> Non
         assert process.process.poll() is None
 
 
+async def test_a_process_does_not_take_a_run_from_itself(store: Store) -> None:
+    plan = Plan()
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @plan.task
+    async def work() -> int:
+        started.set()
+        await go.wait()
+        return 1
+
+    first = asyncio.create_task(run(plan, store=store, agents={}))
+    await started.wait()
+    with pytest.raises(RunOwned, match="driven by this very process already"):
+        await run(plan, store=store, resume="latest", agents={})
+    go.set()
+    assert (await first)["work"] == 1
+
+
 async def test_of_two_processes_only_one_resumes(tmp_path: Path, store: Store) -> None:
     block(tmp_path, "first", "side")
     with child(tmp_path, "diamond") as process:

@@ -30,6 +30,9 @@ from allready.pool.manager import SubAgentManager
 from allready.store.contract import CommandRow, Lease, Store
 from allready.store.lease import LeaseKeeper
 
+driven_here: set[str] = set()
+"""Ids of the stored runs that this process drives at present."""
+
 
 class Session:
     """One run that this process drives. `engine.start` makes sessions of new runs and of stored ones.
@@ -149,6 +152,7 @@ class Session:
         )
         try:
             if keeper is not None:
+                driven_here.add(self.id)
                 keeper.start()
             await self._loop.run()
         except BaseException as error:
@@ -175,6 +179,7 @@ class Session:
             self._journal.close()
         if keeper is None or self.store is None or self._lease is None:
             return
+        driven_here.discard(self.id)
         keeper.stop()
         if self._lost is None:
             self.store.release(self.id, self._lease.epoch)

@@ -18,8 +18,8 @@ from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_
 from allready.core.states import RUN_ENDED, RunState
 from allready.engine.compile import Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
-from allready.engine.session import MonotonicClock, Session
-from allready.errors import PlanError, Problem, UserError
+from allready.engine.session import MonotonicClock, Session, driven_here
+from allready.errors import PlanError, Problem, RunOwned, UserError
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Plan
 from allready.pool.manager import SubAgentManager
@@ -132,6 +132,8 @@ def resume_session(
     `RunOwned`, `RunNotFound`, `PlanError`, and `UserError` if the run has ended; then nothing has changed.
     """
     _check_places(max_parallel)
+    if run_id in driven_here:  # to the store we are the owner, and may take it again
+        raise RunOwned(f"run {run_id} is driven by this very process already")
     lease = store.acquire(run_id, this_process())
     try:
         row = store.run(run_id)
