@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -191,10 +190,8 @@ def test_a_store_that_does_not_work_is_a_problem(call: Call) -> None:
     assert call("doctor", "--store", "mysql://x").code == 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_can_not_be_written_is_a_problem(call: Call) -> None:
-    Path("closed").mkdir(mode=0o500)
-    assert call("doctor", "--store", "closed/runs.db").code == 2
+    assert call("doctor", "--store", "/proc/runs.db").code == 2  # not even by root
 
 
 def test_abandoned_runs_are_named_and_counted(call: Call) -> None:
