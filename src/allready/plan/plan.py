@@ -191,9 +191,16 @@ class Plan:
         parameter that is neither given nor a task nor has a default.
         """
         problems: list[Problem] = []
+        signatures: dict[int, inspect.Signature | None] = {}
         for task in self.tasks.values():
             if isinstance(task.body, Function):
-                problems += [Problem(text, self.source) for text in _link(task, task.body, self.tasks)]
+                call = task.body.call
+                if id(call) not in signatures:  # the same function is often called many times
+                    signatures[id(call)] = _signature(call)
+                signature = signatures[id(call)]
+                if signature is not None:
+                    told = _link(task, task.body, signature, self.tasks)
+                    problems += [Problem(text, self.source) for text in told]
         if problems:
             raise PlanError(problems)
 
@@ -275,12 +282,15 @@ def convert_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return converted
 
 
-def _link(task: Task, body: Function, tasks: Mapping[str, Task]) -> list[str]:
-    """Bind a function's parameters to tasks; gives what can't be bound."""
+def _signature(call: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(body.call)
+        return inspect.signature(call)
     except (ValueError, TypeError):  # some built-in functions tell nothing of their parameters
-        return []
+        return None
+
+
+def _link(task: Task, body: Function, signature: inspect.Signature, tasks: Mapping[str, Task]) -> list[str]:
+    """Bind a function's parameters to tasks; gives what can't be bound."""
     try:
         given = signature.bind_partial(*body.args, **body.kwargs).arguments
     except TypeError as error:
