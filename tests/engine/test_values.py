@@ -265,3 +265,28 @@ async def test_arguments_come_back_as_the_annotations_say(tmp_path: Path) -> Non
         again = stored_plan(store.run(result.id))
     body = again.tasks["describe"].body
     assert body == plan.tasks["describe"].body
+
+
+async def test_results_that_no_longer_fit_into_memory_are_read_from_the_store_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allready.engine.results.CACHE_BYTES", 100)
+    plan = Plan()
+
+    def step(number: int) -> str:
+        return str(number) * 30
+
+    for number in range(10):
+        plan.add(step, id=f"t{number}", args=[number])
+
+    @plan.task(depends_on=[f"t{number}" for number in range(10)])
+    def last(t0: str, t1: str, t8: str, t9: str) -> list[str]:
+        return [t0, t1, t8, t9]
+
+    joined = Command(("printf", "%s ", *(f"{{{{ t{number}.output }}}}" for number in range(10))))
+    plan.tasks["joined"] = Task(
+        "joined", joined, depends_on=("last", *(f"t{number}" for number in range(10)))
+    )
+    result = await run(plan, store=stored(tmp_path), agents={})
+    assert result["last"] == [step(0), step(1), step(8), step(9)]
+    assert result["joined"].split() == [step(number) for number in range(10)]
