@@ -437,3 +437,15 @@ def test_backoff_grows_with_each_batch_that_starts_nothing() -> None:
     assert delays[:5] == sorted(delays[:5])
     assert 0.2 < delays[0] < 0.3
     assert all(4.25 <= delay <= 5.75 for delay in delays[5:])
+
+
+def test_duration_of_a_task_is_that_of_its_last_attempt() -> None:
+    play = Play(task("a", max_retries=1, timeout=None), task("b", approval=True), task("c"))
+    assert play["a"].duration is None
+    play.tick(0)
+    assert play["a"].duration is None
+    play.fail("a", at=1)
+    play.tick(10)
+    play.complete("a", at=12.5)
+    play.scheduler.skip("b", 13)
+    assert (play["a"].duration, play["b"].duration) == (2.5, None)
