@@ -113,7 +113,7 @@ class LiveView(Display):
                 self._running.pop(event.task, None)
                 self._last_lines.pop(event.task, None)
             data = event.data or {}
-            if event.type == "task.failed":
+            if event.type == "task.failed" and "decision" not in data:
                 self._failures.pop(event.task, None)
                 self._failures[event.task] = f"{event.task}: {clean_line(str(data.get('error', '')))}"
             if self.asks and event.type == "task.awaiting_approval":

@@ -225,6 +225,8 @@ def task_line(event: JournalEvent) -> str | None:
         case "started":
             number = data.get("number", 1)
             return line if number == 1 else f"{line} (attempt {number})"
+        case "failed" if "decision" in data:
+            return f"decided    {event.task}: {data['decision']}"
         case "failed" | "canceled":
             reason = data.get("error") or data.get("reason")
             return f"{line}: {clean_line(str(reason))}" if reason else line

@@ -105,8 +105,9 @@ class TaskNode:
         self.index = index
         """Place in plan order, from 0."""
         self.state: TaskState = PENDING
-        self.deps: list[TaskNode] = []
-        self.dependents: list[TaskNode] = []
+        # a tuple that all share until there is something in it: a million empty lists cost a garbage collector
+        self.deps: list[TaskNode] | tuple[()] = ()
+        self.dependents: list[TaskNode] | tuple[()] = ()
         self.waiting = 0
         """How many dependencies have not ended for good."""
         self.remaining = 0.0
@@ -208,7 +209,11 @@ class TaskGraph:
                 deps = node.deps = [by_id[name] for name in dict.fromkeys(node.spec.depends_on)]
                 waiting = 0
                 for dep in deps:
-                    dep.dependents.append(node)
+                    dependents = dep.dependents
+                    if isinstance(dependents, list):
+                        dependents.append(node)
+                    else:
+                        dep.dependents = [node]
                     if not dep.settled:
                         waiting += 1
                 node.waiting = waiting
