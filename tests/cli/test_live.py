@@ -135,7 +135,7 @@ def test_a_person_is_asked_at_once(tmp_path: Path) -> None:
         "  - {id: end, run: [echo, the end], depends_on: [moody]}\n"
     )
     with Terminal("run", "plan.yaml", cwd=tmp_path) as terminal:
-        terminal.wait_for("agree waits for approval (Shall we?)")
+        terminal.wait_for("agree waits for approval (Shall we?)\n[a]pprove, [s]kip, [l]ater? ")
         terminal.type("x\n")
         terminal.wait_for("[l]ater? x\n[a]pprove")
         terminal.type("a\n")

@@ -83,6 +83,7 @@ def test_nothing_is_launched_or_canceled_before_its_commit() -> None:
             "task.started a",
             "task.canceling a",
             "task.failed a",
+            "run.ending",
             "run.failed",
         ]
 

@@ -14,15 +14,18 @@ from tests.engine.children import block, calls, child, unblock
 from tests.engine.replaying import assert_replays
 
 from allready import Plan, run
-from allready.engine.start import new_session
+from allready.core.graph import TaskGraph
+from allready.core.scheduler import DagScheduler
+from allready.core.snapshot import spec_from_json
+from allready.engine.start import last_event_at, new_session, take_up
 from allready.engine.steer import Steered, steer
 from allready.engine.views import stored_run_view, stored_why
 from allready.errors import RunNotFound
 from allready.store.contract import Store
 from allready.store.open import open_store
 
-NOTICED = 1.0
-"""Seconds within which a run's owner carries a command out."""
+NOTICED = 5.0
+"""Seconds within which an owner carries a command out: one is promised, and the machine may be busy."""
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +252,23 @@ async def test_a_command_that_waited_is_carried_out_by_the_next_owner(store: Sto
 
 
 # --- looking ----------------------------------------------------------------------------------------------
+
+
+async def test_time_in_which_nobody_drove_the_run_does_not_count_for_its_time_limit(store: Store) -> None:
+    plan = Plan("x", timeout=1000)
+    plan.add(functions.nothing, id="gate", approval=True)
+    result = await run(plan, store=store)
+    assert steer(store, result.id, "approve", "gate").done
+    row = store.run(result.id)
+    last = last_event_at(store, row)
+    scheduler = DagScheduler(
+        TaskGraph([spec_from_json(task.spec) for task in store.tasks(row.id)]), timeout=1000
+    )
+    take_up(scheduler, row, store.tasks(row.id), last + 500, last_seen=last + 100)
+    assert scheduler.deadline == row.memory["deadline"] + 400
+    steer(store, result.id, "approve", "gate")  # refused: then nothing at all is written
+    assert store.run(result.id).memory == row.memory
+    assert last_event_at(store, store.run(result.id)) == last
 
 
 async def test_views_of_a_stored_run(store: Store) -> None:

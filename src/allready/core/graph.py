@@ -105,7 +105,7 @@ class TaskNode:
         self.index = index
         """Place in plan order, from 0."""
         self.state: TaskState = PENDING
-        # a tuple that all share until there is something in it: a million empty lists cost a garbage collector
+        # all share one tuple until there is something in it: a million empty lists cost the garbage collector
         self.deps: list[TaskNode] | tuple[()] = ()
         self.dependents: list[TaskNode] | tuple[()] = ()
         self.waiting = 0

@@ -161,13 +161,13 @@ def resume_session(
             folder=Path(row.folder),
             clock=clock_of(store, row),
         )
-        take_up(session.scheduler, row, rows, session.clock())
         if row.last_seq == 0:  # its process ended before the first commit
             session.note_created()
         elif row.status == RunState.RUNNING:
             gone = lease.previous is not None
             reason = "the process that ran it is gone" if gone else "taken up again"
             session.note("run.resumed", {"reason": reason})
+        take_up(session.scheduler, row, rows, session.clock(), lease.last_seen or last_event_at(store, row))
         if session.status is RunState.PAUSED:
             session.scheduler.resume(session.clock())
     except BaseException:
@@ -178,12 +178,23 @@ def resume_session(
 
 def clock_of(store: Store, row: RunRow) -> MonotonicClock:
     """Give a clock that does not begin before what the run has recorded."""
+    return MonotonicClock(last_event_at(store, row))
+
+
+def last_event_at(store: Store, row: RunRow) -> float:
+    """Give the time of the newest event of a run; that of its creation, if there is none."""
     last = store.events(row.id, after=max(0, row.last_seq - 1), limit=1)
-    return MonotonicClock(max([row.created_at, *(event.at for event in last)]))
+    return max([row.created_at, *(event.at for event in last)])
 
 
-def take_up(scheduler: DagScheduler, row: RunRow, rows: Iterable[TaskRow], now: float) -> None:
-    """Bring a new scheduler to where the store says the run is; what was under way is lost."""
+def take_up(
+    scheduler: DagScheduler, row: RunRow, rows: Iterable[TaskRow], now: float, last_seen: float
+) -> None:
+    """Bring a new scheduler to where the store says the run is; what was under way is lost.
+
+    `last_seen` is when somebody drove the run for the last time: the time since then does not count for
+    its time limit.
+    """
     records = (
         TaskRecord(
             task.id,
@@ -199,7 +210,7 @@ def take_up(scheduler: DagScheduler, row: RunRow, rows: Iterable[TaskRow], now: 
         for task in rows
     )
     restore(scheduler, row.status, records, row.memory)
-    scheduler.recover(now)
+    scheduler.recover(now, max(0.0, now - last_seen))
 
 
 def stored_plan(row: RunRow) -> Plan:

@@ -12,7 +12,7 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
 from allready.engine.journal import StoreJournal
 from allready.engine.session import MonotonicClock
-from allready.engine.start import clock_of, take_up
+from allready.engine.start import clock_of, last_event_at, take_up
 from allready.errors import CommandRefused, RunOwned
 from allready.store.contract import Lease, Owner, RunRow, Store
 from allready.store.owners import is_alive, this_process
@@ -84,7 +84,7 @@ def decide_pending(store: Store, run_id: str) -> None:
 
 
 def _decide(store: Store, row: RunRow, lease: Lease) -> None:
-    scheduler, clock = stored_scheduler(store, row)
+    scheduler, clock = stored_scheduler(store, row, lease.last_seen)
     journal = StoreJournal(store, lease, lambda: True, scheduler, Path(row.folder), [])
     try:
         for command in store.pending_commands(row.id):
@@ -96,16 +96,20 @@ def _decide(store: Store, row: RunRow, lease: Lease) -> None:
             journal.command_done(command.id, refused)
         for _ in scheduler.tick(clock()):
             pass  # the end is noticed; what is offered goes back to ready
+        if not scheduler.changes:  # all was refused: the run was not even taken up
+            scheduler.inputs = []
         journal.commit_now()
     finally:
         journal.close()
 
 
-def stored_scheduler(store: Store, row: RunRow) -> tuple[DagScheduler, MonotonicClock]:
+def stored_scheduler(
+    store: Store, row: RunRow, last_seen: float | None = None
+) -> tuple[DagScheduler, MonotonicClock]:
     """Give a scheduler where the store says that the run is, and a clock that goes on from there."""
     rows = store.tasks(row.id)
     specs = [spec_from_json(task.spec) for task in rows]
     scheduler = DagScheduler(TaskGraph(specs), seed=row.seed, timeout=row.options.get("timeout"), record=True)
     clock = clock_of(store, row)
-    take_up(scheduler, row, rows, clock())
+    take_up(scheduler, row, rows, clock(), last_seen or last_event_at(store, row))
     return scheduler, clock

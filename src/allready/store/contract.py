@@ -45,6 +45,8 @@ class Lease(NamedTuple):
     """Who owned the run before, if it ended without letting go."""
     taken_at: float | None = None
     """When the store was asked for it, on this process's `lease_clock`; counts as the first renewal."""
+    last_seen: float | None = None
+    """When `previous` renewed its lease for the last time; None without one."""
 
 
 class JournalEvent(NamedTuple):

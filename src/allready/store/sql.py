@@ -178,7 +178,8 @@ class SqlStore:
                     owner_started=owner.started,
                 )
             )
-            return Lease(run_id, row.epoch + 1, previous, taken_at)
+            last_seen = None if previous is None else row.lease_until - LEASE_SECONDS
+            return Lease(run_id, row.epoch + 1, previous, taken_at, last_seen)
 
     def _owner_row(self, connection: sa.Connection, run_id: str) -> sa.Row[*tuple[Any, ...]]:
         """Give epoch, lease and owner of a run, and keep others from changing them till the commit."""
