@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,14 @@ def test_a_run_that_is_driven_elsewhere_can_not_be_resumed(folder: Path) -> None
     ended = allready("resume", "latest", cwd=folder)
     assert ended.returncode == 2
     assert "has ended (completed)" in ended.stderr
+
+
+def test_an_owner_that_lost_its_run_stops_its_sub_agents(folder: Path) -> None:
+    with Running("run", "plan.yaml", cwd=folder) as run:
+        run.wait_for("task.started", "stray")
+        wait_until(lambda: has_text(folder / "stray.pid"), "the stray process is there")
+        with closing(sqlite3.connect(folder / ".allready" / "runs.db")) as store, store:
+            store.execute("UPDATE runs SET epoch = epoch + 1")  # as a process does that takes the run over
+        assert run.end() == 5
+        assert "took over run" in run.errors.read_text()
+    assert not is_alive(int((folder / "stray.pid").read_text()))

@@ -65,6 +65,15 @@ def test_every_field_of_plan_and_tasks_comes_back() -> None:
     assert copy.tasks["describe"].depends_on == ("point",)
 
 
+def test_the_tasks_that_parameters_get_their_values_from_come_back() -> None:
+    plan = Plan()
+    plan.add(functions.point)
+    plan.add(functions.point, id="other")
+    plan.add(functions.describe, inputs={"point": "other"})
+    plan.add(functions.describe, id="all", inputs={"point": ["other", "point"]})
+    assert again(plan) == plan
+
+
 def test_no_field_of_a_task_is_forgotten() -> None:
     assert {*TASK_FIELDS, "body"} == set(Task.__dataclass_fields__)
 

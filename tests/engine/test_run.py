@@ -350,6 +350,23 @@ async def test_what_did_not_complete_is_none_for_functions(store: str | None) ->
     assert (await run(plan, store=store, agents={}))["last"] == [None, None, 1]
 
 
+async def test_a_function_gets_the_results_of_many_tasks(store: str | None) -> None:
+    plan = Plan(max_parallel=3)
+
+    def part(number: int) -> int:
+        if number == 2:
+            raise ValueError("not this one")
+        return number * number
+
+    def total(parts: list[int | None], first: int) -> list[int | None]:
+        return [*parts, first]
+
+    ids = [plan.add(part, id=f"part-{n}", args=[n], failure_strategy="skip") for n in range(4)]
+    plan.add(total, inputs={"parts": ids, "first": "part-3"}, run_if="all_done")
+    result = await run(plan, store=store)
+    assert result["total"] == [0, 1, None, 9, 9]
+
+
 async def test_any_completed_gets_the_first_one_only(store: str | None) -> None:
     plan = Plan()
     go = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_function_may_name_a_task_that_comes_later_and_linking_twice_changes_n
     plan.link()
     plan.link()
     assert plan.tasks["last"].depends_on == ("first",)
-    assert function_of(plan, "last").inputs == ("first",)
+    assert function_of(plan, "last").inputs == {"first": "first"}
 
 
 def test_given_arguments_and_defaults_come_before_tasks_of_that_name() -> None:
@@ -81,8 +82,47 @@ def test_given_arguments_and_defaults_come_before_tasks_of_that_name() -> None:
     plan.add(work, id="positional", args=[1], kwargs={"b": 2})
     plan.add(work, id="keyword", kwargs={"b": 2, "c": 5})
     plan.link()
-    assert function_of(plan, "positional").inputs == ("c", "d")
-    assert function_of(plan, "keyword").inputs == ("a", "d")
+    assert function_of(plan, "positional").inputs == {"c": "c", "d": "d"}
+    assert function_of(plan, "keyword").inputs == {"a": "a", "d": "d"}
+
+
+def test_a_parameter_may_get_the_results_of_other_tasks() -> None:
+    plan = Plan()
+
+    def work(one: int, many: list[int]) -> None: ...
+
+    for number in range(3):
+        plan.add(give, id=f"give-{number}")
+    plan.add(work, inputs={"one": "give-0", "many": ["give-1", "give-2"]}, depends_on=["give-2"])
+    plan.link()
+    plan.link()
+    assert plan.tasks["work"].depends_on == ("give-2", "give-0", "give-1")
+    assert function_of(plan, "work").inputs == {"one": "give-0", "many": ("give-1", "give-2")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inputs": ["a"]}, "task 'give': inputs maps parameters to ids of tasks, not ['a']"),
+        ({"inputs": {"x": 1}}, "task 'give': inputs: x: 1 is neither a task's id nor a list"),
+        ({"inputs": {"x": ["a", 2]}}, "task 'give': inputs: x: ['a', 2] is neither a task's id nor a list"),
+        ({"inputs": {"x": "a"}, "kwargs": {"x": 1}}, "task 'give': 'x' is in kwargs and in inputs: keep one"),
+    ],
+)
+def test_wrong_inputs(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=f"^{re.escape(message)}$"):
+        Plan().add(give, **settings)
+
+
+def test_inputs_for_a_parameter_that_is_not_there() -> None:
+    plan = Plan()
+
+    def work() -> None: ...
+
+    plan.add(give)
+    plan.add(work, inputs={"nothing": "give"})
+    with pytest.raises(PlanError, match="unexpected keyword argument 'nothing'"):
+        plan.link()
 
 
 def test_a_parameter_never_makes_a_task_depend_on_itself() -> None:

@@ -35,5 +35,6 @@ def tell(error: AllreadyError) -> int:
         return BAD_INPUT
     print(f"allready: {clean(str(error))}", file=sys.stderr)
     if isinstance(error, LeaseLost):
+        print("allready: what this process had started for the run was stopped", file=sys.stderr)
         return TAKEN_OVER
     return BAD_INPUT if isinstance(error, UserError | OutsideError) else FAILED

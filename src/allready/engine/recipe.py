@@ -76,7 +76,7 @@ def _write_body(body: Body) -> dict[str, Any]:
             "function": body.reference,
             "args": jsonable(list(body.args)),
             "kwargs": jsonable(dict(body.kwargs)),
-            "inputs": list(body.inputs),
+            "inputs": jsonable(dict(body.inputs)),
             "isolate": body.isolate,
         }
     kind = "command" if isinstance(body, Command) else "prompt"
@@ -128,7 +128,11 @@ def _read_body(body: Mapping[str, Any]) -> Body:
         return Command(**fields)
     function = import_object(body["function"])
     args, kwargs = _revive_arguments(function, body["args"], body["kwargs"])
-    return Function(function, args, kwargs, tuple(body["inputs"]), body["isolate"])
+    inputs = {
+        parameter: tasks if isinstance(tasks, str) else tuple(tasks)
+        for parameter, tasks in body["inputs"].items()
+    }
+    return Function(function, args, kwargs, inputs, body["isolate"])
 
 
 def _revive_arguments(

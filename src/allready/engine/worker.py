@@ -21,7 +21,7 @@ from allready.core.states import COMPLETED
 from allready.engine.compile import Compiled, needed_results
 from allready.engine.results import Results, as_result, attempt_folder, durable_result, value_of
 from allready.errors import TaskError
-from allready.plan.plan import Command, Function, Prompt, Task
+from allready.plan.plan import Command, Function, Prompt, Task, tasks_of
 from allready.plan.template import render
 from allready.pool.manager import SubAgent
 
@@ -117,14 +117,15 @@ class Worker:
         except TaskError:
             return None
 
-    async def _values(self, names: tuple[str, ...]) -> dict[str, Any]:
+    async def _values(self, inputs: Mapping[str, str | tuple[str, ...]]) -> dict[str, Any]:
         """Give the results of completed dependencies; None stands for one that did not complete."""
-        graph = self._graph
-        found = await self._results.get([name for name in names if graph[name].state is COMPLETED])
-        values: dict[str, Any] = dict.fromkeys(names)
-        for name, result in found.items():
-            values[name] = value_of(result, self._plan.tasks[name])
-        return values
+        completed = [name for name in tasks_of(inputs) if self._graph[name].state is COMPLETED]
+        found = await self._results.get(completed)
+        values = {name: value_of(result, self._plan.tasks[name]) for name, result in found.items()}
+        return {
+            parameter: values.get(tasks) if isinstance(tasks, str) else [values.get(task) for task in tasks]
+            for parameter, tasks in inputs.items()
+        }
 
     # --- commands and prompts -------------------------------------------------------------------------
 

@@ -55,8 +55,8 @@ class Function:
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    inputs: tuple[str, ...] = ()
-    """Parameters that are named after tasks and get their results."""
+    inputs: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """Parameter → the task whose result it gets, or several for the list of theirs."""
     isolate: bool = False
 
     @property
@@ -163,6 +163,7 @@ class Plan:
         id: str | None = None,  # noqa: A002 - the key's name in plan files
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         depends_on: Sequence[str] = (),
         isolate: bool = False,
         **settings: Any,
@@ -171,16 +172,23 @@ class Plan:
 
         `settings`: `title`, `run_if`, `failure_strategy`, `max_retries`, `timeout` (seconds, `"5m"` or None),
         `priority`, `estimate` (as `timeout`), `resources` (name → units), `approval`, `idempotent`, `inline`.
-        `isolate` runs a plain function in a process of its own. Raises `PlanError` for what is not valid.
+        `inputs` gives a parameter the result of a task of another name, or the list of the results of several
+        (None in place of one that did not complete). `isolate` runs a plain function in a process of its own.
+        Raises `PlanError` for what is not valid.
         """
         name = id if id is not None else getattr(call, "__name__", "")
         problems = check_settings(name, settings)
         if name in self.tasks:
             problems.append(f"task id {name!r} is used twice")
         problems += _check_call(name, call, args, kwargs, depends_on)
+        problems += _check_inputs(name, inputs, kwargs)
         if problems:
             raise PlanError(Problem(text, self.source) for text in problems)
-        body = Function(call, tuple(args), dict(kwargs or {}), isolate=isolate)
+        wanted = {
+            parameter: tasks if isinstance(tasks, str) else tuple(tasks)
+            for parameter, tasks in (inputs or {}).items()
+        }
+        body = Function(call, tuple(args), dict(kwargs or {}), wanted, isolate)
         self.tasks[name] = Task(name, body, depends_on=tuple(depends_on), **convert_settings(settings))
         return name
 
@@ -197,10 +205,8 @@ class Plan:
                 call = task.body.call
                 if id(call) not in signatures:  # the same function is often called many times
                     signatures[id(call)] = _signature(call)
-                signature = signatures[id(call)]
-                if signature is not None:
-                    told = _link(task, task.body, signature, self.tasks)
-                    problems += [Problem(text, self.source) for text in told]
+                told = _link(task, task.body, signatures[id(call)], self.tasks)
+                problems += [Problem(text, self.source) for text in told]
         if problems:
             raise PlanError(problems)
 
@@ -240,6 +246,23 @@ def _check_call(name: object, call: object, args: object, kwargs: object, depend
         or not all(isinstance(dependency, str) for dependency in depends_on)
     ):
         problems.append(f"task {name!r}: depends_on is a list of ids, not {depends_on!r}")
+    return problems
+
+
+def _check_inputs(name: object, inputs: object, kwargs: object) -> list[str]:
+    """Give what is wrong with what the parameters of a task are to get from others."""
+    if inputs is None:
+        return []
+    if not isinstance(inputs, Mapping):
+        return [f"task {name!r}: inputs maps parameters to ids of tasks, not {inputs!r}"]
+    problems = []
+    for parameter, tasks in inputs.items():
+        if not isinstance(tasks, str | Sequence) or not all(isinstance(task, str) for task in tasks):
+            problems.append(
+                f"task {name!r}: inputs: {parameter}: {tasks!r} is neither a task's id nor a list"
+            )
+        elif isinstance(kwargs, Mapping) and parameter in kwargs:
+            problems.append(f"task {name!r}: {parameter!r} is in kwargs and in inputs: keep one")
     return problems
 
 
@@ -289,24 +312,31 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _link(task: Task, body: Function, signature: inspect.Signature, tasks: Mapping[str, Task]) -> list[str]:
+def _link(
+    task: Task, body: Function, signature: inspect.Signature | None, tasks: Mapping[str, Task]
+) -> list[str]:
     """Bind a function's parameters to tasks; gives what can't be bound."""
-    try:
-        given = signature.bind_partial(*body.args, **body.kwargs).arguments
-    except TypeError as error:
-        return [f"task {task.id!r}: {body.reference}: {error}"]
+    inputs = dict(body.inputs)
     problems = []
-    inputs = []
-    for name, parameter in signature.parameters.items():
-        if name in given or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-            continue
-        if name in tasks and name != task.id and parameter.kind is not parameter.POSITIONAL_ONLY:
-            inputs.append(name)
-        elif parameter.default is parameter.empty:
-            problems.append(
-                f"task {task.id!r}: parameter {name!r} of {body.reference} is neither given nor a task's id"
-            )
-    if tuple(inputs) != body.inputs:
-        task.body = replace(body, inputs=tuple(inputs))
-    task.depends_on = tuple(dict.fromkeys((*task.depends_on, *inputs)))
+    if signature is not None:
+        try:
+            given = signature.bind_partial(*body.args, **{**body.kwargs, **inputs}).arguments
+        except TypeError as error:
+            return [f"task {task.id!r}: {body.reference}: {error}"]
+        for name, parameter in signature.parameters.items():
+            if name in given or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+                continue
+            if name in tasks and name != task.id and parameter.kind is not parameter.POSITIONAL_ONLY:
+                inputs[name] = name
+            elif parameter.default is parameter.empty:
+                where = f"task {task.id!r}: parameter {name!r} of {body.reference}"
+                problems.append(f"{where} is neither given nor a task's id")
+    if inputs != body.inputs:
+        task.body = replace(body, inputs=inputs)
+    task.depends_on = tuple(dict.fromkeys((*task.depends_on, *tasks_of(inputs))))
     return problems
+
+
+def tasks_of(inputs: Mapping[str, str | tuple[str, ...]]) -> list[str]:
+    """Give all tasks that `Function.inputs` names."""
+    return [task for tasks in inputs.values() for task in ((tasks,) if isinstance(tasks, str) else tasks)]
