@@ -199,6 +199,7 @@ async def test_data_comes_back(tmp_path: Path) -> None:
         ("echo '[NaN]' > $ALLREADY_OUTPUT", "NaN is not a JSON number"),
         ("echo '[-Infinity]' > $ALLREADY_OUTPUT", "-Infinity is not a JSON number"),
         ("echo '[1e999]' > $ALLREADY_OUTPUT", "1e999 is too large a number"),
+        (r"""printf '{"a": "\\ud800"}' > $ALLREADY_OUTPUT""", "has text that is not valid Unicode"),
         (r"printf '\377' > $ALLREADY_OUTPUT", "is not valid JSON: 'utf-8' codec"),
         ("head -c 1048577 /dev/zero > $ALLREADY_OUTPUT", "is larger than 1048576 bytes"),
         ("yes [ | head -100000 > $ALLREADY_OUTPUT", "is nested deeper than 100 levels"),

@@ -95,6 +95,14 @@ def test_a_python_agent_whose_function_is_missing_is_told() -> None:
     assert "agent 'p': its function json:no_such_function can't be imported" in told
 
 
+@pytest.mark.parametrize("name", ["command", "python"])
+def test_names_that_stand_for_commands_and_functions_are_no_agents_names(name: str) -> None:
+    plan = document([{"id": "ask", "prompt": "Hello"}])
+    assert problems_of(plan, {name: agent(name)}) == [
+        f"agent {name!r}: this name stands for tasks that run a command or call a function: rename it"
+    ]
+
+
 def test_what_an_agent_needs_is_added_to_what_its_task_needs() -> None:
     agents = {"a": agent("a", resources={"gpu": 1, "disk": 2}, timeout="7s", idempotent=False)}
     plan = document(

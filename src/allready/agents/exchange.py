@@ -79,6 +79,10 @@ def read_data(path: Path) -> Any:
         raise _bad(f"is not valid JSON: {error}") from error
     if is_deeper(value, MAX_DEPTH):
         raise _bad(f"is nested deeper than {MAX_DEPTH} levels")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _bad("has text that is not valid Unicode (a lone surrogate)") from error
     return value
 
 

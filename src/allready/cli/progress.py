@@ -227,6 +227,8 @@ def task_line(event: JournalEvent) -> str | None:
             return line if number == 1 else f"{line} (attempt {number})"
         case "failed" if "decision" in data:
             return f"decided    {event.task}: {data['decision']}"
+        case "canceled" if event.attempt is None:
+            return None  # it had not begun: the summary counts them
         case "failed" | "canceled":
             reason = data.get("error") or data.get("reason")
             return f"{line}: {clean_line(str(reason))}" if reason else line

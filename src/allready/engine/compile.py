@@ -69,6 +69,8 @@ def compile_plan(plan: Plan, agents: Mapping[str, AgentDefinition] | None = None
         compiled.specs.append(_spec(task, known, router, compiled.definitions, problems))
     for name, definition in compiled.definitions.items():
         problem = problem_of(definition)
+        if name in {COMMAND, PYTHON}:
+            problem = "this name stands for tasks that run a command or call a function: rename it"
         if problem is not None:
             problems.append(f"agent {name!r}: {problem}")
     try:

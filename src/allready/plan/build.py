@@ -253,6 +253,8 @@ def _check_agents(
             hint = report.similar(name, known)
             if not hint and known:
                 hint = f"; there are {', '.join(sorted(known)[:10])}"
+            if not known:
+                hint = ": define it in .allready/agents/, or here under agents"
             report.add(f"unknown agent {name!r}{hint}", path)
 
 
