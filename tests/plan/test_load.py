@@ -150,7 +150,9 @@ def test_merge_keys_and_aliases() -> None:
 def test_without_known_agents_any_name_is_taken() -> None:
     text = "tasks: [{id: a, prompt: x, agent: nobody}]"
     assert load(text).tasks["a"].body == Prompt("x", "nobody")
-    assert messages(text, known_agents=[]) == ["plan.yaml:1:35: unknown agent 'nobody'"]
+    assert messages(text, known_agents=[]) == [
+        "plan.yaml:1:35: unknown agent 'nobody': define it in .allready/agents/, or here under agents"
+    ]
 
 
 def test_problems_of_a_stored_plan_name_the_task() -> None:
