@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Collection
 
@@ -14,6 +15,7 @@ RUN_VARIABLE = "ALLREADY_RUN_ID"
 ATTEMPT_VARIABLE = "ALLREADY_ATTEMPT_ID"
 LEFTOVER_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
+_LINUX = sys.platform == "linux"
 _ROUNDS = 10
 """How often is looked again for processes that were born while others were killed."""
 _POLL = 0.01
@@ -26,8 +28,8 @@ def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: f
     """End all processes that carry the run's id (and one of the attempts' ids) in their environment.
 
     They get SIGTERM, and SIGKILL `grace` seconds later (at once if it is 0). This process and its ancestors
-    are spared. Gives how many were ended. Blocks; reads the environments of all processes, so it takes some
-    milliseconds.
+    are spared. Gives how many were ended. Blocks; reads the environments of all processes, so it takes a
+    millisecond or two.
     """
     ended: set[psutil.Process] = set()
     signals = [signal.SIGTERM] if grace > 0 else []
@@ -46,10 +48,11 @@ def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]
     own = psutil.Process()
     spared = {own.pid, *(process.pid for process in own.parents())}
     found = []
-    for process in psutil.process_iter():
-        if process.pid in spared:
+    for pid in _candidates(run_id):
+        if pid in spared:
             continue
         try:
+            process = psutil.Process(pid)
             environ = process.environ()
         except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
             continue
@@ -57,6 +60,20 @@ def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]
             continue
         if attempts is None or environ.get(ATTEMPT_VARIABLE) in attempts:
             found.append(process)
+    return found
+
+
+def _candidates(run_id: str) -> list[int]:
+    """Give processes that may belong to the run. On Linux read raw, which takes a tenth of psutil's time."""
+    if not _LINUX:
+        return psutil.pids()
+    wanted = f"{RUN_VARIABLE}={run_id}".encode()
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError), open(f"{entry.path}/environ", "rb", buffering=0) as file:  # noqa: PTH123
+                if wanted in file.read():
+                    found.append(int(entry.name))
     return found
 
 
