@@ -116,12 +116,14 @@ def test_what_an_agent_needs_is_added_to_what_its_task_needs() -> None:
                 "timeout": 3,
                 "idempotent": True,
             },
+            {"id": "default_in_words", "prompt": "x", "agent": "a", "timeout": "10m"},
         ],
         resources={"gpu": 4, "disk": 4, "net": 1},
         agents={name: dict(one.settings) for name, one in agents.items()},
     )
     compiled = compile_plan(plan)
-    plain, own = compiled.specs
+    plain, own, in_words = compiled.specs
+    assert in_words.timeout == 600
     assert plain.resources == (("disk", 2), ("gpu", 1))
     assert (plain.timeout, plain.idempotent) == (7, False)
     assert own.resources == (("disk", 2), ("gpu", 2), ("net", 1))

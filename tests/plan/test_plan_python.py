@@ -10,7 +10,8 @@ import pytest
 
 from allready import Plan, PlanError
 from allready.core.states import FailureStrategy, RunIf
-from allready.plan.plan import Function
+from allready.engine.compile import compile_plan
+from allready.plan.plan import NO_TIMEOUT, Function
 
 
 def give(*args: Any, **kwargs: Any) -> Any:
@@ -185,7 +186,8 @@ def test_all_settings_reach_the_task() -> None:
 def test_no_timeout_at_all_is_possible() -> None:
     plan = Plan()
     plan.add(give, timeout=None)
-    assert plan.tasks["give"].timeout is None
+    assert plan.tasks["give"].timeout == NO_TIMEOUT
+    assert compile_plan(plan).specs[0].timeout is None
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,7 @@ def test_no_timeout_at_all_is_possible() -> None:
         ({"max_retries": 1.5}, "max_retries can't be 1.5"),
         ({"timeout": -1}, "timeout: "),
         ({"timeout": "soon"}, "timeout: "),
+        ({"timeout": 0}, "timeout: must be longer than 0 seconds, or None for no limit"),
         ({"timeout": True}, "timeout can't be True"),
         ({"timeout": float("nan")}, "timeout: "),
         ({"estimate": None}, "estimate can't be None"),

@@ -10,7 +10,7 @@ from allready.agents.kinds import problem_of
 from allready.agents.router import Router
 from allready.core.graph import TaskGraph, TaskSpec
 from allready.errors import PlanError, Problem
-from allready.plan.plan import DEFAULT_TIMEOUT, Command, Function, Plan, Prompt, Task
+from allready.plan.plan import DEFAULT_TIMEOUT, NO_TIMEOUT, Command, Function, Plan, Prompt, Task
 from allready.plan.template import names_used
 
 COMMAND = "command"
@@ -103,10 +103,12 @@ def _spec(
             used[definition.name] = definition
             for name, amount in definition.resources.items():
                 resources[name] = resources.get(name, 0) + amount
-            if timeout == DEFAULT_TIMEOUT and definition.timeout is not None:
+            if timeout is None:
                 timeout = definition.timeout
             if idempotent is None:
                 idempotent = definition.idempotent
+    if timeout is None:
+        timeout = DEFAULT_TIMEOUT
     return TaskSpec(
         task.id,
         task.depends_on,
@@ -114,7 +116,7 @@ def _spec(
         task.run_if,
         task.failure_strategy,
         task.max_retries,
-        timeout,
+        timeout if timeout != NO_TIMEOUT else None,
         task.priority,
         task.estimate,
         tuple(sorted(resources.items())),

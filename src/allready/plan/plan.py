@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds an attempt may take unless the task says otherwise."""
+NO_TIMEOUT = 0.0
 DEFAULT_SLOTS = 5
 """Places of a pool if neither the user nor the plan says how many."""
 
@@ -80,7 +81,8 @@ class Task:
     run_if: RunIf = RunIf.ALL_COMPLETED
     failure_strategy: FailureStrategy = FailureStrategy.ABORT
     max_retries: int | None = None
-    timeout: float | None = DEFAULT_TIMEOUT
+    timeout: float | None = None
+    """None: as the agent says, else `DEFAULT_TIMEOUT`; `NO_TIMEOUT`: no limit."""
     priority: int = 0
     estimate: float | None = None
     resources: Mapping[str, int] = field(default_factory=dict)
@@ -297,6 +299,10 @@ def convert_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("timeout", "estimate"):
         if converted.get(key) is not None:
             converted[key] = parse_duration(converted[key])
+    if "timeout" in converted:
+        if converted["timeout"] == 0:
+            raise ValueError("must be longer than 0 seconds, or None for no limit")
+        converted["timeout"] = converted["timeout"] or NO_TIMEOUT
     if converted.get("max_retries", 0) < 0:
         raise ValueError("must not be negative")
     for name, amount in converted.get("resources", {}).items():

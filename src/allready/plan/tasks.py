@@ -6,7 +6,7 @@ from typing import Any
 
 from allready.core.states import FailureStrategy, RunIf
 from allready.plan.models import TaskFile, TaskSettings
-from allready.plan.plan import DEFAULT_TIMEOUT, Body, Command, Prompt, Task
+from allready.plan.plan import Body, Command, Prompt, Task
 
 
 def make_task(model: TaskFile, defaults: TaskSettings, argv: tuple[str, ...]) -> Task:
@@ -38,7 +38,7 @@ def make_task(model: TaskFile, defaults: TaskSettings, argv: tuple[str, ...]) ->
         run_if=RunIf(setting("run_if", RunIf.ALL_COMPLETED)),
         failure_strategy=FailureStrategy(setting("failure_strategy", FailureStrategy.ABORT)),
         max_retries=setting("max_retries"),
-        timeout=setting("timeout", DEFAULT_TIMEOUT),
+        timeout=setting("timeout", None),
         priority=setting("priority", 0),
         estimate=setting("estimate"),
         resources=setting("resources", {}),
