@@ -59,6 +59,8 @@ class LiveView(Display):
         self._running: dict[str, TaskNode] = {}
         self._questions: deque[Question] = deque()
         self._stopping = False
+        self._left: float | None = None
+        self._estimated_at = 0.0
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -201,7 +203,7 @@ class LiveView(Display):
         parts += [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED) if graph.counts[state]]
         if session.scheduler.started_at is not None:
             parts.append(duration_text(now - session.scheduler.started_at))
-        left = remaining_seconds(graph, session.pool.max_concurrent, now)
+        left = self._seconds_left(now)
         if left is not None and done < len(graph):
             parts.append(f"about {duration_text(max(1.0, left))} left")
         if self._stopping:
@@ -218,6 +220,14 @@ class LiveView(Display):
         else:
             table.add_row(text)
         return table
+
+    def _seconds_left(self, now: float) -> float | None:
+        """Give about how long it will take; looked at all tasks anew once a second only."""
+        if now - self._estimated_at >= 1.0:
+            self._estimated_at = now
+            session = self.session
+            self._left = remaining_seconds(session.scheduler.graph, session.pool.max_concurrent, now)
+        return self._left
 
     def _running_line(self, node: TaskNode, now: float, width: int) -> Text:
         sign = "■" if node.state is CANCELING else "▶"
