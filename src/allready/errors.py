@@ -73,6 +73,10 @@ class StoreError(OutsideError):
     """The store can't be opened, read or written."""
 
 
+class StoreBusy(StoreError):
+    """Another process keeps the store locked; trying again may help."""
+
+
 class LeaseLost(OutsideError):
     """Another process took the run over (or the lease could not be renewed in time). Exit code 5."""
 

@@ -289,6 +289,26 @@ def test_retry_of_all_lets_an_all_done_task_wait_for_its_dependency_again() -> N
     assert play.tick(4) == [Spawn("report", None, 2)]
 
 
+def test_retry_lets_a_dependent_that_has_not_begun_wait_again() -> None:
+    play = Play(
+        task("a", strategy="skip"),
+        task("approved", "a", run_if="all_done", approval=True),
+        task("ready", "a", run_if="all_done", max_retries=1),
+        task("any", "a", run_if="all_done", resources=(("disk", 1),)),
+    )
+    play.tick(0)
+    play.fail("a", at=1)
+    play.tick(1, answers={"any": full("resource:disk")})
+    play.fail("ready", at=2)
+    assert play.states == {"a": "failed", "approved": "awaiting_approval", "ready": "ready", "any": "ready"}
+    play.command("retry", "a", 3)
+    assert play.states == {"a": "ready", "approved": "pending", "ready": "pending", "any": "pending"}
+    assert play.tick(100) == [Spawn("a", None, 2)]
+    play.complete("a", at=101)
+    assert play.tick(101) == [Spawn("ready", None, 2), Spawn("any", None, 1)]
+    assert play.states["approved"] == "awaiting_approval"
+
+
 def test_retry_of_a_diamond_revives_each_task_once() -> None:
     play = Play(
         task("a", strategy="skip"), task("b", "a"), task("c", "a"), task("d", "b", "c"), task("e", "d")

@@ -146,8 +146,9 @@ def test_all_settings_of_a_task_reach_its_spec() -> None:
         resources={"r": 1},
         approval=True,
         idempotent=False,
-        inline=True,
     )
+    plan.add(print, id="c", inline=True)
+    assert spec(compile_plan(plan), "c").inline
     assert spec(compile_plan(plan), "b")._asdict() == {
         "id": "b",
         "depends_on": ("a",),
@@ -162,8 +163,17 @@ def test_all_settings_of_a_task_reach_its_spec() -> None:
         "provider": None,
         "approval": True,
         "idempotent": False,
-        "inline": True,
+        "inline": False,
     }
+
+
+def test_what_runs_inline_can_have_nothing_of_the_pool() -> None:
+    plan = Plan(resources={"gpu": 1})
+    plan.add(print, id="a", inline=True, resources={"gpu": 1})
+    assert problems_of(plan) == [
+        "task 'a' runs inline, beside the pool, and needs gpu of the pool: "
+        "take away inline, or the resources (also those of its agent)"
+    ]
 
 
 def test_an_empty_plan_dangling_dependencies_and_cycles_are_told_together_with_the_rest() -> None:

@@ -97,6 +97,7 @@ def test_the_head_of_a_run_tells_whether_its_owner_lives() -> None:
         ("running", "dead", True),
         ("failed", "dead", False),
         ("running", "elsewhere", False),
+        ("running", "silent elsewhere", True),
     ],
 )
 def test_abandoned_runs(status: str, owner: str | None, abandoned: bool) -> None:
@@ -106,8 +107,10 @@ def test_abandoned_runs(status: str, owner: str | None, abandoned: bool) -> None
         "living": here,
         "dead": here._replace(started=here.started - 100),
         "elsewhere": here._replace(host="another-host"),
+        "silent elsewhere": here._replace(host="another-host"),
     }
-    assert is_abandoned(row(status=status, owner=owners[owner])) is abandoned
+    lease_until = time.time() + (-1 if owner == "silent elsewhere" else 10)
+    assert is_abandoned(row(status=status, owner=owners[owner], lease_until=lease_until)) is abandoned
 
 
 def test_the_clock_goes_on_from_what_was_recorded_and_never_jumps(monkeypatch: pytest.MonkeyPatch) -> None:

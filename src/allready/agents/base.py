@@ -37,6 +37,9 @@ class TaskResult:
     exit_code: int | None = None
     artifacts: Path | None = None
     """Folder of files that the attempt left, or None."""
+    output_size: int | None = None
+    output_sha256: str | None = None
+    """Of an `output_file` that has been made durable; None for one that has not."""
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class Attempt:
     base_dir: Path
     """Where relative working directories start."""
     dependencies: Mapping[str, Dependency] = field(default_factory=dict)
-    """All transitive dependencies, by id."""
+    """The direct dependencies, and those that its templates name, by id."""
     prompt: str | None = None
     """The rendered prompt, with the dependencies' context block."""
     variables: Mapping[str, Any] = field(default_factory=dict)

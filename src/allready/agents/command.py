@@ -11,7 +11,7 @@ from typing import Any
 
 from allready.agents.base import Attempt, TaskResult
 from allready.agents.exchange import check_artifacts, put_dependencies, read_data
-from allready.agents.leftovers import ATTEMPT_VARIABLE, RUN_VARIABLE
+from allready.agents.leftovers import ANCESTORS_VARIABLE, ATTEMPT_VARIABLE, RUN_VARIABLE
 from allready.agents.output import without_last_newline
 from allready.agents.process import Finished, run_process
 from allready.agents.secrets import Redactor, secret_values
@@ -40,7 +40,7 @@ class CommandAgent:
         self._command = command
 
     async def run(self, attempt: Attempt) -> TaskResult:
-        """Run the program in the attempt's folder; its standard output is the output.
+        """Run the program in its working directory; its standard output is the output.
 
         Raises `TaskError` (with the output so far in `result`) if the exit code is not one of success, and
         what `run_process` raises.
@@ -84,6 +84,9 @@ class CommandAgent:
 def task_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, str]:
     """Give the environment of an attempt's process: ours, the task's own, and the ids of the attempt."""
     env = dict(os.environ)
+    if env.get(RUN_VARIABLE):  # the run itself is a task of another one
+        above = f"{env[RUN_VARIABLE]}:{env.get(ATTEMPT_VARIABLE, '')}"
+        env[ANCESTORS_VARIABLE] = f"{env.get(ANCESTORS_VARIABLE, '')} {above}".strip()
     for name in ("ALLREADY_DEPS", "ALLREADY_OUTPUT", "ALLREADY_ARTIFACTS"):
         env.pop(name, None)  # of the task that we are ourselves, if a run is a task of another one
     return (

@@ -61,7 +61,7 @@ def _link(link: Path, target: Path) -> None:
 def read_data(path: Path) -> Any:
     """Give the JSON that a command wrote; None if it wrote none. Raises `TaskError` if it is not good."""
     try:
-        with open(path, "rb", opener=_open_plain) as file:
+        with open(path, "rb", opener=open_plain) as file:
             text = file.read(DATA_LIMIT + 1)
     except FileNotFoundError:
         return None
@@ -86,7 +86,7 @@ def read_data(path: Path) -> Any:
     return value
 
 
-def _open_plain(path: str, flags: int) -> int:
+def open_plain(path: str, flags: int) -> int:
     """Open nothing but a plain file: a link could lead anywhere, a FIFO would block."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

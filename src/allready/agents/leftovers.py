@@ -13,6 +13,8 @@ import psutil
 
 RUN_VARIABLE = "ALLREADY_RUN_ID"
 ATTEMPT_VARIABLE = "ALLREADY_ATTEMPT_ID"
+ANCESTORS_VARIABLE = "ALLREADY_ANCESTORS"
+"""Runs and attempts that the run itself is a task of: `RUN:ATTEMPT RUN:ATTEMPT`, the outermost first."""
 LEFTOVER_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 _LINUX = sys.platform == "linux"
@@ -27,27 +29,30 @@ _KILL_TIME = 1.0
 def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: float = LEFTOVER_GRACE) -> int:
     """End all processes that carry the run's id (and one of the attempts' ids) in their environment.
 
-    They get SIGTERM, and SIGKILL `grace` seconds later (at once if it is 0). This process and its ancestors
-    are spared. Gives how many were ended. Blocks; reads the environments of all processes, so it takes a
-    millisecond or two.
+    They get SIGTERM, and SIGKILL `grace` seconds later (at once if it is 0). Processes of runs inside of
+    these attempts are left to whoever drives those, and get SIGKILL if they are still there then. Spared are
+    this process and its ancestors. Gives how many were ended. Blocks; reads the environments of all
+    processes, so it takes a millisecond or two.
     """
     ended: set[psutil.Process] = set()
     signals = [signal.SIGTERM] if grace > 0 else []
     for number in [*signals, *[signal.SIGKILL] * _ROUNDS]:
-        found = _find(run_id, attempts)
-        if not found:
+        found, inside = _find(run_id, attempts)
+        if not found and not inside:
             break
-        ended.update(found)
-        for process in found:
+        ended.update(found, inside)
+        for process in found if number is signal.SIGTERM else [*found, *inside]:
             _signal(process, number)
-        _wait_gone(found, grace if number is signal.SIGTERM else _KILL_TIME)
+        _wait_gone([*found, *inside], grace if number is signal.SIGTERM else _KILL_TIME)
     return sum(not _lives(process) for process in ended)
 
 
-def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]:
+def _find(run_id: str, attempts: Collection[str] | None) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """Give the processes of the attempts, and those of runs inside of them."""
     own = psutil.Process()
     spared = {own.pid, *(process.pid for process in own.parents())}
     found = []
+    inside = []
     for pid in _candidates(run_id):
         if pid in spared:
             continue
@@ -56,18 +61,24 @@ def _find(run_id: str, attempts: Collection[str] | None) -> list[psutil.Process]
             environ = process.environ()
         except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
             continue
-        if environ.get(RUN_VARIABLE) != run_id:
-            continue
-        if attempts is None or environ.get(ATTEMPT_VARIABLE) in attempts:
-            found.append(process)
-    return found
+        if environ.get(RUN_VARIABLE) == run_id:
+            if attempts is None or environ.get(ATTEMPT_VARIABLE) in attempts:
+                found.append(process)
+        elif any(
+            run == run_id and (attempts is None or attempt in attempts)
+            for run, _, attempt in (
+                name.partition(":") for name in environ.get(ANCESTORS_VARIABLE, "").split()
+            )
+        ):
+            inside.append(process)
+    return found, inside
 
 
 def _candidates(run_id: str) -> list[int]:
     """Give processes that may belong to the run. On Linux read raw, which takes a tenth of psutil's time."""
     if not _LINUX:
         return psutil.pids()
-    wanted = f"{RUN_VARIABLE}={run_id}".encode()
+    wanted = run_id.encode()
     found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():

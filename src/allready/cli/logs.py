@@ -260,13 +260,15 @@ class _Tail:
 
     def read(self) -> None:
         """Show what is new in the file, as far as it ends in a newline."""
+        from allready.agents.exchange import open_plain
+
         try:
-            with self._path.open("rb") as file:
+            with open(self._path, "rb", opener=open_plain) as file:
                 file.seek(self.seen)
                 while data := file.read(CHUNK):
                     self.seen += len(data)
                     self._show(self._begun + self._decoder.decode(data))
-        except FileNotFoundError:
+        except OSError:  # not there yet, not any more, or no file
             pass
 
     def finish(self) -> None:

@@ -41,6 +41,7 @@ class Display:
         self.session = session
         self.store = store
         """As it was given on the command line."""
+        self._descriptor = STDOUT
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +75,7 @@ class Display:
             yield
         except BrokenPipeError:
             with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), STDOUT)
+                os.dup2(nowhere.fileno(), self._descriptor)
             self.session.interrupt()
 
 
@@ -101,12 +102,19 @@ class JsonLines(Display):
     def __init__(self, session: Session, store: str | None = None) -> None:
         super().__init__(session, store)
         self._out: IO[str] = sys.stdout
+        """Where the lines go; while the run goes on, what is written to stdout goes to stderr."""
         self._held: dict[str, Any] | None = None
         """The end of the run, to be told together with how its tasks ended."""
         self._seq = 0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        if self._out is sys.__stdout__:
+            self._out.flush()
+            self._descriptor = os.dup(STDOUT)
+            self._out = open(self._descriptor, "w", encoding=self._out.encoding, closefd=False)
+            os.dup2(sys.stderr.fileno(), STDOUT)  # for whatever a task starts, too
+            self._stack.callback(os.dup2, self._descriptor, STDOUT)
         self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 

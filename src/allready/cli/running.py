@@ -114,13 +114,13 @@ def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
     from allready.errors import CommandRefused
 
     steered = steer(store, run_id, "resume")
-    if steered.refused is not None:
+    if steered.refused is not None and store.run(run_id).status == RunState.PAUSED:
         raise CommandRefused(steered.refused)
     where = f"process {steered.owner.pid} on {steered.owner.host}" if steered.owner else "its process"
     if json:
         print_json({"run": run_id, "command": "resume", "done": steered.done})
     else:
-        what = "goes on" if steered.done else "was told to go on"
+        what = "was told to go on" if steered.refused is None and not steered.done else "goes on"
         print(f"run {short_id(run_id)} {what} in {where}; follow it: allready logs {short_id(run_id)} -f")
     return 0
 
@@ -164,7 +164,8 @@ class _Foreground:
 
         loop = get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._interrupt, number)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                loop.add_signal_handler(number, self._interrupt, number)
         self._session.observe(self._display.observe)
         self._session.on_output = self._display.output
         with self._display:

@@ -17,6 +17,8 @@ RETRY_MOST = 60.0
 DEFER_FIRST = 0.5
 """Seconds after a rate limit or a lost worker, if the other side did not say how long to wait."""
 DEFER_MOST = 60.0
+LONGEST_RETRY_AFTER = 7 * 24 * 3600.0
+"""Seconds; a wish for more than a week, for less than nothing, or for no number, is none."""
 
 _MASK = (1 << 64) - 1
 
@@ -63,6 +65,6 @@ def defer_delay(deferrals: int, retry_after: float | None, seed: int, index: int
     What the other side asked for is a minimum; the random part on top keeps clients from coming in step.
     """
     random = uniform(seed, index, deferrals, 1)
-    if retry_after is not None:
+    if retry_after is not None and 0 <= retry_after <= LONGEST_RETRY_AFTER:  # false for NaN, too
         return retry_after * (1 + 0.1 * random)
     return _doubling(DEFER_FIRST, DEFER_MOST, deferrals - 1) * (0.5 + 0.5 * random)

@@ -16,7 +16,7 @@ A task's way:
     awaiting_     │ └──► skipped ──► pending                  (a person wants it after all)
     approval ─────┘       canceled ──► pending                (the run is retried)
                   ▲          ▲
-                  └─ canceling ──► completed | failed | skipped
+                  └─ canceling ──► completed | failed | canceled | ready
 
 * *pending*: some dependency has not ended in the way that `run_if` wants.
 * *awaiting_approval*: its dependencies are there, a person has to agree. Only its own branch waits.
@@ -29,7 +29,8 @@ A task's way:
   was asked decides what the end means: after a timeout the task failed (or is retried), after a cancel it is
   canceled, after an interrupt it is ready again.
 * *completed*, *failed*, *skipped*, *canceled* are ends. Only a person leads out of the last three. A failed
-  task that is retried together with one that it waits for (`run_if: all_done`) is pending first.
+  task that is retried together with one that it waits for (`run_if: all_done`) is pending first; one that
+  has not begun yet becomes pending again when a dependency, which had failed, is retried.
 
 Between `ready` and `running` stands the offer: `tick()` hands out every ready task, the driver asks the pool,
 and reports `record_spawn` (running) or `record_spawn_failure` (a refusal: still ready; else failed or retry).
@@ -105,8 +106,8 @@ CANCELED = TaskState.CANCELED
 
 TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     PENDING: frozenset({READY, AWAITING_APPROVAL, SKIPPED, CANCELED}),
-    AWAITING_APPROVAL: frozenset({READY, SKIPPED, CANCELED}),
-    READY: frozenset({RUNNING, FAILED, SKIPPED, CANCELED}),
+    AWAITING_APPROVAL: frozenset({READY, PENDING, SKIPPED, CANCELED}),
+    READY: frozenset({RUNNING, PENDING, FAILED, SKIPPED, CANCELED}),
     RUNNING: frozenset({COMPLETED, FAILED, READY, CANCELING}),
     CANCELING: frozenset({COMPLETED, FAILED, READY, CANCELED}),
     COMPLETED: frozenset(),

@@ -185,7 +185,7 @@ def _revive(scheduler: DagScheduler, again: list[TaskNode], now: float) -> None:
         for dependent in node.dependents:
             if dependent.state is SKIPPED:
                 stack.append(dependent)
-            elif dependent.state is PENDING:
+            elif dependent.state is PENDING or _has_to_wait_again(dependent):
                 touched[dependent.index] = dependent
     for _, node in sorted(revived.items()):
         if node.asking:
@@ -199,8 +199,17 @@ def _revive(scheduler: DagScheduler, again: list[TaskNode], now: float) -> None:
             touched[node.index] = node
     nodes = [touched[index] for index in sorted(touched)]
     for node in nodes:
+        if node.state is not PENDING:
+            node.queued = False
+            node.not_before = None
+            scheduler._set(node, PENDING, now, "task.pending", None, {"reason": "retry"})
         scheduler.graph.recount(node)
     scheduler._admit(nodes, now)
+
+
+def _has_to_wait_again(node: TaskNode) -> bool:
+    """Whether a task that may begin, because its dependencies had ended somehow, must not any more."""
+    return node.spec.run_if is RunIf.ALL_DONE and node.state in {AWAITING_APPROVAL, READY}
 
 
 def _waits_for_another(node: TaskNode, revived: Mapping[int, TaskNode]) -> bool:

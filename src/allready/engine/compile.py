@@ -109,6 +109,11 @@ def _spec(
                 idempotent = definition.idempotent
     if timeout is None:
         timeout = DEFAULT_TIMEOUT
+    if inline and resources:
+        problems.append(
+            f"task {task.id!r} runs inline, beside the pool, and needs {', '.join(resources)} of the pool: "
+            "take away inline, or the resources (also those of its agent)"
+        )
     return TaskSpec(
         task.id,
         task.depends_on,

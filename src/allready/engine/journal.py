@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,13 +14,18 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import run_memory, spec_to_json, task_memory
 from allready.core.states import RUN_ENDED
 from allready.engine.results import attempt_folder, result_columns
-from allready.errors import LeaseLost, StoreError
+from allready.errors import LeaseLost, StoreBusy, StoreError
 from allready.store.contract import Batch, JournalEvent, Lease, Store, TaskRow
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Observer = Callable[[Sequence[JournalEvent]], None]
 """Told the events of a run in order, in batches, after they have become durable."""
 
+ENDS_OF_ATTEMPTS = frozenset(
+    {"task.completed", "task.failed", "task.retrying", "task.deferred", "task.canceled"}
+)
+"""Changes that end the attempt they name; its result is written with them, or is of no use any more."""
 IDLE_INPUTS = frozenset({"tick", "refuse", "backoff"})
 """Inputs that change nothing by themselves: a round of only these is kept for what it tells of refusals."""
 
@@ -69,19 +75,21 @@ class StoreJournal:
         self._folder = folder
         self._observers = observers
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="allready-store")
-        self._outcomes: dict[str, Completed | Failed] = {}
-        """Attempt → how it ended, until its end is committed."""
+        self._outcomes: dict[str, tuple[int, Any]] = {}
+        """Attempt → its number and what it gave or left behind, until its end is committed."""
         self._commands: list[tuple[int, str | None]] = []
         self._inputs: list[Any] = []
         """Inputs that await the next commit."""
+        self._backoffs: list[Any] = []
+        """Of rounds that were left out."""
         self._known_tasks = len(scheduler.graph)
         self._refused: frozenset[str] = frozenset()
         """Scopes that refused, as last recorded."""
 
-    def keep_outcome(self, handle: str, outcome: Outcome) -> None:
-        """Take the result of an attempt, to be written together with its end."""
+    def keep_outcome(self, handle: str, number: int, outcome: Outcome) -> None:
+        """Take the result of the attempt with this number, to be written together with its end."""
         if isinstance(outcome, Completed | Failed) and outcome.value is not None:
-            self._outcomes[handle] = outcome
+            self._outcomes[handle] = number, outcome.value
 
     def command_done(self, command_id: int, refused: str | None) -> None:
         """Note that a command was taken, to be written together with its effects."""
@@ -121,9 +129,13 @@ class StoreJournal:
         """Add inputs to those to be written; a round that only met the same refusals again is left out."""
         refused = frozenset(entry[3] for entry in inputs if entry[0] == "refuse")
         if not keep and refused == self._refused and all(entry[0] in IDLE_INPUTS for entry in inputs):
+            # but what it says of the backoff counts: it is told with the next round that is kept
+            self._backoffs += [entry for entry in inputs if entry[0] == "backoff" and any(entry[1:])]
             return
         if any(entry[0] != "tick" for entry in inputs) or keep:
+            self._inputs += self._backoffs
             self._inputs += inputs
+            self._backoffs = []
         self._refused = refused
 
     def _make_batch(
@@ -169,18 +181,25 @@ class StoreJournal:
             batch.results = self._results(batch.changes)
         except OSError as error:
             raise StoreError(f"results can't be written to {self._folder}: {error}") from error
-        return self.store.commit(self._lease.run_id, self._lease.epoch, batch)
+        while True:
+            try:
+                return self.store.commit(self._lease.run_id, self._lease.epoch, batch)
+            except StoreBusy:
+                if not self._holds():
+                    raise
+                _log.warning("%s is locked by another process; trying again", self.store.url)
 
     def _results(self, changes: Sequence[Change]) -> list[dict[str, Any]]:
         results = []
         for change in changes:
-            if change.attempt is None or change.type == "task.started":
+            if change.attempt is None or change.type not in ENDS_OF_ATTEMPTS:
                 continue
-            outcome = self._outcomes.pop(change.attempt, None)
-            if outcome is not None and change.type in {"task.completed", "task.failed"}:
+            number, value = self._outcomes.pop(change.attempt, (0, None))
+            told = change.type in {"task.completed", "task.failed"} and "decision" not in (change.data or {})
+            if told:  # without a value, too: nothing of an earlier attempt must stay
                 node = self._scheduler.graph[change.task or ""]
-                folder = attempt_folder(self._folder, node.id, node.attempts)
-                results.append(result_columns(node.index, outcome.value, self._folder, folder))
+                folder = attempt_folder(self._folder, node.id, number)
+                results.append(result_columns(node.index, value, self._folder, folder))
         return results
 
     async def in_writer(self, call: Callable[..., T], *args: Any) -> T:

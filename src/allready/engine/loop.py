@@ -15,7 +15,7 @@ from allready.core.scheduler import DagScheduler
 from allready.core.states import RUN_ENDED, RunState
 from allready.engine.inbox import Inbox
 from allready.errors import BugError, CommandRefused, ConcurrencyLimit, LeaseLost
-from allready.pool.manager import SpawnRequest, SubAgent, SubAgentManager
+from allready.pool.manager import INLINE_SCOPE, SpawnRequest, SubAgent, SubAgentManager
 
 INLINE_SLOTS = 8
 """Tasks that may run beside the loop at once, outside the pool."""
@@ -80,7 +80,7 @@ class SchedulerLoop:
     ) -> None:
         self.scheduler = scheduler
         self.pool = pool
-        self.inline_pool = inline_pool or SubAgentManager(INLINE_SLOTS, grace=pool.grace, scope="inline")
+        self.inline_pool = inline_pool or SubAgentManager(INLINE_SLOTS, grace=pool.grace, scope=INLINE_SCOPE)
         self.run_id = run_id or str(uuid7())
         """Its name in the pool: runs that share one need different names."""
         self.wait_for_person = wait_for_person

@@ -22,7 +22,7 @@ from allready.core.states import COMPLETED
 from allready.errors import PermanentError, TaskError
 from allready.plan.plan import Function, Task
 from allready.store.contract import Store, TaskRow
-from allready.store.files import read_checked, write_synced
+from allready.store.files import read_checked, sync_folder, write_synced
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -52,9 +52,12 @@ class Results:
         self._size = 0
 
     def put(self, task: str, value: Any) -> None:
-        """Keep what a task gave."""
+        """Keep what a task gave; but not large structured output that can be loaded again."""
+        durable = self._load is not None and isinstance(value, TaskResult)
+        if durable and value.data is not None and len(value.output) * 4 > OUTPUT_LIMIT:
+            return
         self._values[task] = value
-        if self._load is not None and isinstance(value, TaskResult):
+        if durable:
             self._size += len(value.output) - self._sizes.get(task, 0)
             self._sizes[task] = len(value.output)
             while self._size > CACHE_BYTES and len(self._values) > 1:
@@ -202,10 +205,24 @@ def result_columns(index: int, value: Any, run_folder: Path, attempt_folder: Pat
         else:
             columns["data"] = value.data
     if value.output_file is not None and value.output_file.exists():
-        columns["output_file"] = str(value.output_file.relative_to(run_folder))
-        if value.output_file.stat().st_size > OUTPUT_LIMIT:  # else the row has all of it
-            columns["output_size"], columns["output_sha256"] = sync_file(value.output_file)
+        columns["output_file"] = str(value.output_file.resolve().relative_to(run_folder.resolve()))
+        sync_output(value, run_folder)
+        columns.update(output_size=value.output_size, output_sha256=value.output_sha256)
     return columns
+
+
+def sync_output(result: TaskResult, run_folder: Path) -> None:
+    """Make the output's file durable, if there is one and the store's row does not hold all of it.
+
+    Takes a second for some hundred megabytes, so it is done before the round in which the result is written.
+    """
+    if result.output_file is not None and result.output_sha256 is None and is_long(result.output_file):
+        result.output_size, result.output_sha256 = sync_file(result.output_file, run_folder)
+
+
+def is_long(path: Path) -> bool:
+    """Say whether an output is longer than what the store's row holds of it."""
+    return path.exists() and path.stat().st_size > OUTPUT_LIMIT
 
 
 def _write_data(data: Any, run_folder: Path, attempt_folder: Path) -> dict[str, Any]:
@@ -214,16 +231,28 @@ def _write_data(data: Any, run_folder: Path, attempt_folder: Path) -> dict[str, 
     path = attempt_folder / DATA_FILE
     attempt_folder.mkdir(parents=True, exist_ok=True)
     write_synced(path, content)
+    _sync_folders(path, run_folder)
     digest = hashlib.sha256(content).hexdigest()
     return {"file": str(path.relative_to(run_folder)), "size": len(content), "sha256": digest}
 
 
-def sync_file(path: Path) -> tuple[int, str]:
-    """Make a file that was written durable; gives its size and SHA-256."""
+def sync_file(path: Path, run_folder: Path) -> tuple[int, str]:
+    """Make a file in the run's folder durable that was written; gives its size and SHA-256."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return os.fstat(file.fileno()).st_size, digest
+        size = os.fstat(file.fileno()).st_size
+    _sync_folders(path, run_folder)
+    return size, digest
+
+
+def _sync_folders(path: Path, run_folder: Path) -> None:
+    """Make the names of all folders from the file up to that of the runs durable."""
+    path = path.resolve()
+    for folder in path.parents:
+        sync_folder(folder)
+        if folder == run_folder.resolve().parent:
+            return
 
 
 def result_of_row(row: TaskRow, run_folder: Path) -> TaskResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
 from allready.engine.worker import Worker, current_sub_agent
-from allready.errors import LeaseLost
+from allready.errors import LeaseLost, StoreError
 from allready.plan.plan import DEFAULT_SLOTS, Plan
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import CommandRow, Lease, Store
@@ -32,6 +33,9 @@ from allready.store.lease import LeaseKeeper
 
 driven_here: set[str] = set()
 """Ids of the stored runs that this process drives at present."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -89,7 +93,8 @@ class Session:
 
     def note_created(self) -> None:
         """Note how the run begins."""
-        told = {"goal": self.plan.goal, "tasks": len(self.scheduler.graph)}
+        goal = Redactor(secret_values(os.environ)).text(self.plan.goal)
+        told = {"goal": goal, "tasks": len(self.scheduler.graph)}
         self.note("run.created", {**told, "max_parallel": self.pool.max_concurrent})
 
     def observe(self, observer: Observer) -> None:
@@ -179,10 +184,17 @@ class Session:
             self._journal.close()
         if keeper is None or self.store is None or self._lease is None:
             return
-        driven_here.discard(self.id)
+        await asyncio.to_thread(self._release, self.store, self._lease, keeper)
+
+    def _release(self, store: Store, lease: Lease, keeper: LeaseKeeper) -> None:
+        """Let the run go. That the store does not work now changes nothing of how the run went."""
         keeper.stop()
+        driven_here.discard(self.id)
         if self._lost is None:
-            self.store.release(self.id, self._lease.epoch)
+            try:
+                store.release(self.id, lease.epoch)
+            except StoreError as error:
+                _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
 
     def _lose(self, error: LeaseLost) -> None:
         """Stop at once, because another process may own the run by now."""
@@ -191,10 +203,11 @@ class Session:
             self._loop.fail(error)
 
     def _on_outcome(self, task: str, handle: str, outcome: Outcome) -> None:
-        if self.scheduler.graph[task].handle != handle:
+        node = self.scheduler.graph[task]
+        if node.handle != handle:
             return  # late: another attempt has taken its place
         if isinstance(self._journal, StoreJournal):
-            self._journal.keep_outcome(handle, outcome)
+            self._journal.keep_outcome(handle, node.attempts, outcome)
         if isinstance(outcome, Completed):
             self._results.put(task, outcome.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from uuid_utils import uuid7
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.leftovers import end_leftovers
+from allready.agents.secrets import Redactor, secret_values
 from allready.core.graph import TaskSpec
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_json
@@ -55,13 +57,14 @@ def new_session(
     clock = clock or MonotonicClock()
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
     lease = folder = None
+    redactor = Redactor(secret_values(os.environ))
     if store is not None:
         stored = write_recipe(plan) if plan.document is None else plan.document
         folder = runs_folder(store) / run_id
         folder.mkdir(parents=True)
         row = RunRow(
             id=run_id,
-            goal=plan.goal,
+            goal=redactor.text(plan.goal),
             status=RunState.CREATED.value,
             created_at=clock(),
             seed=seed,
@@ -71,7 +74,9 @@ def new_session(
             source=plan.source,
         )
         tasks = [
-            TaskRow(index, spec.id, spec_to_json(spec), plan.tasks[spec.id].title)
+            TaskRow(
+                index, spec.id, spec_to_json(spec), redactor.text(plan.tasks[spec.id].title or "") or None
+            )
             for index, spec in enumerate(compiled.specs)
         ]
         store.create_run(row, tasks)
@@ -168,7 +173,7 @@ def resume_session(
             reason = "the process that ran it is gone" if gone else "taken up again"
             session.note("run.resumed", {"reason": reason})
         take_up(session.scheduler, row, rows, session.clock(), lease.last_seen or last_event_at(store, row))
-        if session.status is RunState.PAUSED:
+        if session.status is RunState.PAUSED and session.scheduler.ending is None:
             session.scheduler.resume(session.clock())
     except BaseException:
         store.release(run_id, lease.epoch)

@@ -14,11 +14,11 @@ from allready.engine.journal import StoreJournal
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
 from allready.errors import CommandRefused, RunOwned
-from allready.store.contract import Lease, Owner, RunRow, Store
+from allready.store.contract import LEASE_SECONDS, Lease, Owner, RunRow, Store
 from allready.store.owners import is_alive, this_process
 
 ANSWER_TIME = 3.0
-"""Seconds to wait for the owner's answer; it looks for commands four times a second."""
+"""Seconds to wait for the owner's answer; it looks for commands a few times a second."""
 LOOK_EVERY = 0.02
 """Seconds between two looks for the answer."""
 LOOK_AT_OWNER = 0.25
@@ -63,14 +63,25 @@ def steer(
 
 def _let_owner_or_decide(store: Store, run_id: str) -> Owner | None:
     """Give the living owner, who does what is waiting; None if there is none: then it has been done here."""
-    owner = store.run(run_id).owner
-    if owner is None or is_alive(owner) is False:
-        try:
-            decide_pending(store, run_id)
-        except RunOwned:
-            return store.run(run_id).owner
-        return None
-    return owner
+    row = store.run(run_id)
+    if not nobody_drives(row):
+        return row.owner
+    try:
+        decide_pending(store, run_id)
+    except RunOwned:
+        return store.run(run_id).owner
+    return None
+
+
+def nobody_drives(row: RunRow) -> bool:
+    """Say whether a run has no owner, or one that is gone, as far as that can be known from here.
+
+    An owner on this host that is suspended still drives it; of one on another host its lease tells.
+    """
+    if row.owner is None:
+        return True
+    alive = is_alive(row.owner)
+    return not alive if alive is not None else (row.lease_until or 0.0) <= time.time()
 
 
 def decide_pending(store: Store, run_id: str) -> None:
@@ -85,7 +96,8 @@ def decide_pending(store: Store, run_id: str) -> None:
 
 def _decide(store: Store, row: RunRow, lease: Lease) -> None:
     scheduler, clock = stored_scheduler(store, row, lease.last_seen)
-    journal = StoreJournal(store, lease, lambda: True, scheduler, Path(row.folder), [])
+    end = time.monotonic() + LEASE_SECONDS
+    journal = StoreJournal(store, lease, lambda: time.monotonic() < end, scheduler, Path(row.folder), [])
     try:
         for command in store.pending_commands(row.id):
             refused = None

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from allready.agents.exchange import open_plain
 from allready.agents.process import STDERR_FILE
 from allready.core.graph import TaskGraph
 from allready.core.history import Replay
@@ -18,7 +19,7 @@ from allready.core.states import AWAITING_APPROVAL, COMPLETED, FAILED, RUN_ENDED
 from allready.core.why import Why
 from allready.engine.recipe import is_recipe
 from allready.engine.results import OUTPUT_FILE, attempt_folder, whole_output
-from allready.engine.steer import stored_scheduler
+from allready.engine.steer import nobody_drives, stored_scheduler
 from allready.errors import ReplayDiverged
 from allready.store.contract import JournalEvent, RunRow, Store, TaskRow
 from allready.store.owners import is_alive
@@ -148,7 +149,7 @@ def run_head(row: RunRow) -> dict[str, Any]:
 
 def is_abandoned(row: RunRow) -> bool:
     """Say whether a run has not ended and no living process drives it."""
-    return row.status not in RUN_ENDED and (row.owner is None or is_alive(row.owner) is False)
+    return row.status not in RUN_ENDED and nobody_drives(row)
 
 
 def stored_why(store: Store, run_id: str, task: str | None = None) -> list[Why]:
@@ -207,6 +208,8 @@ def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
             steps.append(Step(f"{task.id} waits for approval", ("approve", run, task.id)))
     if is_abandoned(row):
         reason = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
+        if row.memory.get("ending"):
+            reason = "the run is ending, and no process drives it"
         steps.append(Step(reason, ("resume", run)))
     elif row.status == RunState.PAUSED:
         steps.append(Step("the run is paused", ("resume", run)))
@@ -254,7 +257,7 @@ def output_now(row: RunRow, task: TaskRow, last: int | None = None) -> bytes:
     if has_result and (task.output_size is not None or task.output_file is None):
         return whole_output(task, Path(row.folder))
     try:
-        with attempt_files(row, task)["output"].open("rb") as file:
+        with open(attempt_files(row, task)["output"], "rb", opener=open_plain) as file:
             if last is not None:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - last))
             return file.read()

@@ -16,14 +16,23 @@ from allready.agents.function import FunctionAgent
 from allready.agents.isolated import IsolatedAgent
 from allready.agents.kinds import make_agent
 from allready.agents.secrets import Redactor
+from allready.agents.threads import in_thread
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
 from allready.engine.compile import Compiled, needed_results
-from allready.engine.results import Results, as_result, attempt_folder, durable_result, value_of
+from allready.engine.results import (
+    Results,
+    as_result,
+    attempt_folder,
+    durable_result,
+    is_long,
+    sync_output,
+    value_of,
+)
 from allready.errors import TaskError
 from allready.plan.plan import Command, Function, Prompt, Task, tasks_of
 from allready.plan.template import render
-from allready.pool.manager import SubAgent
+from allready.pool.manager import INLINE_SCOPE, SubAgent
 
 
 class _Current:
@@ -40,11 +49,15 @@ _current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("allr
 
 
 def current_sub_agent() -> SubAgent | None:
-    """Give the attempt whose work is running in this event loop: a run that it starts shares its pool."""
+    """Give the attempt whose work is running in this event loop: a run that it starts shares its pool.
+
+    None for one that runs inline: the pool beside the loop is for single tasks.
+    """
     current = _current.get()
     if current is None or current.loop is not asyncio.get_running_loop():  # a thread of it, with its own loop
         return None
-    return current.sub_agent
+    sub_agent = current.sub_agent
+    return sub_agent if sub_agent is not None and sub_agent.pool.scope != INLINE_SCOPE else None
 
 
 class Worker:
@@ -136,7 +149,10 @@ class Worker:
         if isinstance(task.body, Prompt):
             attempt.prompt = self._prompt(task.body, attempt)
         if isinstance(agent, CommandAgent):
-            return await agent.run(attempt)
+            result = await agent.run(attempt)
+            if self._durable and result.output_file is not None and is_long(result.output_file):
+                await in_thread(lambda: sync_output(result, self._folder()), "allready sync")
+            return result
         try:
             return as_result(await agent.run(attempt), attempt.folder, self._redactor, durable=self._durable)
         except TaskError as error:

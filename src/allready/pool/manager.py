@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from uuid_utils import uuid7
 
+from allready.agents.output import cut_middle
 from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Outcome
 from allready.errors import BugError, ConcurrencyLimit, LostError, PermanentError, TaskError, TransientError
 
@@ -27,6 +28,10 @@ DEFAULT_SLOTS = 5
 """Places of a pool unless the user says otherwise."""
 GRACE = 5.0
 """Seconds between asking a sub-agent to stop and forcing it."""
+INLINE_SCOPE = "inline"
+"""Name of the pool beside the loop, for tasks that run inline."""
+ERROR_LIMIT = 16 * 1024
+"""Bytes of the text of an error that are kept."""
 AFTER_FORCE = 1.0
 """Seconds a forced sub-agent has to unwind before its attempt is declared ended without it."""
 
@@ -140,7 +145,7 @@ class SubAgentManager:
         self._used: dict[str, int] = {}
         """Resource → units in use."""
         self._of_agent: dict[str, int] = {}
-        """Limited agent → its sub-agents."""
+        """Agent → its sub-agents."""
         self._sub_agents: dict[str, SubAgent] = {}
         self._returning: dict[SubAgent, asyncio.Future[None]] = {}
         """Sub-agents that gave their place back and want one again: before anything new."""
@@ -245,8 +250,9 @@ class SubAgentManager:
             self._active_reserved += 1
         for name, demand in request.resources:
             self._used[name] = self._used.get(name, 0) + demand
-        if self.agent_limits and request.agent in self.agent_limits:
-            self._of_agent[request.agent] = self._of_agent.get(request.agent, 0) + 1
+        agent = request.agent
+        if agent is not None:  # also those without a limit: one may be set while they run
+            self._of_agent[agent] = self._of_agent.get(agent, 0) + 1
 
     def _free(self, sub_agent: SubAgent) -> None:
         """Give the place back, if it has one."""
@@ -259,7 +265,7 @@ class SubAgentManager:
             self._active_reserved -= 1
         for name, demand in request.resources:
             self._used[name] -= demand
-        if self.agent_limits and request.agent in self.agent_limits:
+        if request.agent is not None:
             self._of_agent[request.agent] -= 1
         if self._waiting or self._turns or self._returning:
             self._room_again()
@@ -531,7 +537,7 @@ def _is_current(task: asyncio.Task[None] | None) -> bool:
 
 def outcome_of(error: BaseException) -> Outcome:
     """Say what an exception means that the work of a task raised."""
-    text = str(error)
+    text = cut_middle(str(error), ERROR_LIMIT)
     if isinstance(error, LostError):
         return Lost(text)
     if isinstance(error, TransientError):

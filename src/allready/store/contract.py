@@ -1,8 +1,8 @@
 """What every store promises. The suite in `allready.testing.store_contract` holds each of them to it.
 
-A store is synchronous and may be called from several threads; the engine calls it from a writer thread of
-its own, never from the event loop. Times are seconds since 1970 (UTC) as floats. JSON values only: no pickle,
-anything else is a `BugError`. In text, NUL and lone surrogates become U+FFFD.
+A store is synchronous and may be called from several threads. While a run is driven the engine calls it
+from threads of its own, not from the event loop. Times are seconds since 1970 (UTC) as floats. JSON values
+only: no pickle, anything else is a `BugError`. In text, NUL and lone surrogates become U+FFFD.
 
 Write-ahead order: nothing with an effect happens before `commit()` has returned. A `Batch` is one
 transaction: either all of it is there after a crash, or nothing.

@@ -42,6 +42,10 @@ class Database(Protocol):
         """Do what `Store.changed` promises, with few microseconds of work."""
         ...
 
+    def is_busy(self, error: BaseException) -> bool:
+        """Say whether others keep the database locked, so that trying again may help."""
+        ...
+
     def explain(self, error: BaseException) -> str:
         """Say what happened, where, and what to do."""
         ...

@@ -182,6 +182,10 @@ class SqliteDatabase:
                 self._watch = None
         self.engine.dispose()
 
+    def is_busy(self, error: BaseException) -> bool:
+        """Say whether another process keeps the file locked."""
+        return "database is locked" in str(error)
+
     def explain(self, error: BaseException) -> str:
         """Say what happened, and what to do."""
         text = str(error)
