@@ -18,6 +18,14 @@ class AllreadyError(Exception):
     """Base of all errors raised on purpose by allready."""
 
 
+def text_of(error: BaseException) -> str:
+    """Give the text of an exception, whatever its own `__str__` does."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"{type(error).__name__} (its text can't be given: {type(second).__name__})"
+
+
 # --- the user can act -------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,12 +48,12 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 class Running:
     """The program while it runs, with `--json`; a context manager that leaves no process behind."""
 
-    def __init__(self, *arguments: str, cwd: Path, **env: str) -> None:
+    def __init__(self, *arguments: str, cwd: Path, before: Sequence[str] = (), **env: str) -> None:
         self.cwd = cwd
         self.errors = cwd / f"stderr-{time.monotonic_ns()}.txt"
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [*PROGRAM, *arguments, "--json"],
+                [*before, *PROGRAM, *arguments, "--json"],
                 cwd=cwd,
                 env=environment(**env),
                 stdin=subprocess.DEVNULL,

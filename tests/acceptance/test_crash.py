@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -130,3 +131,27 @@ def test_an_owner_that_lost_its_run_stops_its_sub_agents(folder: Path) -> None:
         assert run.end() == 5
         assert "took over run" in run.errors.read_text()
     assert not is_alive(int((folder / "stray.pid").read_text()))
+
+
+def test_a_hang_up_under_nohup_is_ignored(folder: Path) -> None:
+    with Running("run", "plan.yaml", cwd=folder, before=["nohup"]) as run:
+        run.wait_for("task.started", "stray")
+        run.process.send_signal(signal.SIGHUP)
+        (folder / "go").touch()
+        assert run.end() == 0
+
+
+def test_what_a_run_inside_of_a_killed_run_left_behind_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "deaf.sh").write_text("trap '' TERM; echo $$ > deaf.pid; sleep 300; sleep 300\n")
+    (tmp_path / "inner.yaml").write_text("tasks: [{id: deaf, run: [sh, deaf.sh]}]\n")
+    inner = f"{sys.executable} -m allready run inner.yaml --store inner.db"
+    (tmp_path / "plan.yaml").write_text(
+        f"tasks:\n  - {{id: inner, shell: true, run: 'test -e go || exec {inner}'}}\n"
+    )
+    with Running("run", "plan.yaml", cwd=tmp_path) as run:
+        wait_until(lambda: has_text(tmp_path / "deaf.pid"), "the inner run's task runs")
+        run.kill()
+    (tmp_path / "go").touch()
+    with Running("resume", "latest", cwd=tmp_path) as again:
+        assert again.end() == 0
+    assert not is_alive(int((tmp_path / "deaf.pid").read_text()))

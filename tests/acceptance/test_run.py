@@ -110,11 +110,13 @@ def test_variables_slots_and_standard_input(plan: Path) -> None:
 
 def test_a_plan_from_a_python_module(tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(
+        "import subprocess\n"
         "from allready import Plan\n"
         "plan = Plan('From Python')\n"
         "@plan.task\n"
         "async def one() -> int:\n"
         "    print('a word of its own')\n"
+        "    subprocess.run(['echo', 'a word of a child'])\n"
         "    return 1\n"
         "@plan.task\n"
         "def two(one: int) -> dict:\n"
@@ -125,7 +127,7 @@ def test_a_plan_from_a_python_module(tmp_path: Path) -> None:
     assert 'two:\n  {"sum": 2}\n' in done.stdout
     done = allready("run", "work:plan", "--json", cwd=tmp_path)
     assert lines_of(done.stdout)[-1]["status"] == "completed"
-    assert done.stderr == "a word of its own\n"
+    assert sorted(done.stderr.splitlines()) == ["a word of a child", "a word of its own"]
 
 
 @pytest.mark.parametrize(
@@ -269,3 +271,18 @@ def test_five_thousand_tasks_from_a_plan_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "5000 of 5000 tasks completed" in done.stdout
     assert len(done.stdout.splitlines()) < 150, "progress stays readable"
+
+
+def test_a_template_that_never_ends_holds_up_nobody_else(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "defaults: {failure_strategy: skip}\n"
+        "tasks:\n"
+        "  - id: endless\n"
+        "    timeout: 500ms\n"
+        "    run: echo '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}'\n"
+        "  - {id: other, run: echo fine}\n"
+    )
+    done = allready("run", "plan.yaml", "--json", cwd=tmp_path)
+    tasks = lines_of(done.stdout)[-1]["tasks"]
+    assert (tasks["endless"]["status"], tasks["other"]["status"]) == ("failed", "completed")
+    assert "timed out" in tasks["endless"]["error"]

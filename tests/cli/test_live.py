@@ -135,7 +135,7 @@ def test_a_person_is_asked_at_once(tmp_path: Path) -> None:
         "  - {id: end, run: [echo, the end], depends_on: [moody]}\n"
     )
     with Terminal("run", "plan.yaml", cwd=tmp_path) as terminal:
-        terminal.wait_for("agree waits for approval (Shall we?)\n[a]pprove, [s]kip, [l]ater? ")
+        terminal.wait_for("agree (Shall we?) waits for approval\n[a]pprove, [s]kip, [l]ater? ")
         terminal.type("x\n")
         terminal.wait_for("[l]ater? x\n[a]pprove")
         terminal.type("a\n")
@@ -157,6 +157,60 @@ def test_later_leaves_the_decision_open(tmp_path: Path) -> None:
     assert allready("approve", "latest", "agree", cwd=tmp_path).returncode == 0
     with Terminal("resume", "latest", cwd=tmp_path) as terminal:
         assert terminal.end() == 0
+
+
+def test_a_resumed_run_asks_what_was_left_open(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "tasks:\n"
+        "  - {id: agree, run: [echo, agreed], approval: true}\n"
+        '  - {id: moody, run: [sh, -c, "test -e good"], failure_strategy: ask}\n'
+    )
+    assert allready("run", "plan.yaml", cwd=tmp_path).returncode == 3
+    (tmp_path / "good").touch()
+    with Terminal("resume", "latest", cwd=tmp_path) as terminal:
+        terminal.wait_for("agree waits for approval\n[a]pprove, [s]kip, [l]ater? ")
+        terminal.type("a\n")
+        terminal.wait_for("[r]etry, [s]kip, [a]bort, [l]ater? ")
+        terminal.type("r\n")
+        assert terminal.end() == 0
+
+
+def test_every_question_is_asked_before_later_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "tasks: [{id: a, run: 'true', approval: true}, {id: b, run: 'true', approval: true}]\n"
+    )
+    with Terminal("run", "plan.yaml", cwd=tmp_path) as terminal:
+        terminal.wait_for("a waits for approval\n[a]pprove, [s]kip, [l]ater? ")
+        terminal.type("l\n")
+        terminal.wait_for("b waits for approval\n[a]pprove, [s]kip, [l]ater? ")
+        terminal.type("a\n")
+        assert terminal.end() == 3
+        assert "1 of 2 tasks completed" in terminal.text
+
+
+def test_a_question_that_is_decided_elsewhere_is_withdrawn(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("tasks: [{id: a, run: 'true', approval: true}]\n")
+    with Terminal("run", "plan.yaml", cwd=tmp_path) as terminal:
+        terminal.wait_for("[l]ater? ")
+        assert allready("approve", "latest", "a", cwd=tmp_path).returncode == 0
+        assert terminal.end() == 0
+        assert "a was decided elsewhere meanwhile" in terminal.text
+
+
+def test_a_run_that_ends_while_a_question_is_open_ends_with_its_summary(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "tasks:\n"
+        "  - {id: a, run: 'true', approval: true}\n"
+        '  - {id: b, run: [sh, -c, "until test -e go; do sleep 0.05; done; exit 3"]}\n'
+    )
+    with Terminal("run", "plan.yaml", cwd=tmp_path) as terminal:
+        terminal.wait_for("[l]ater? ")
+        (tmp_path / "go").touch()
+        assert terminal.end() == 1
+        end = terminal.text.partition("[l]ater? ")[2]
+        assert end.startswith("\n")
+        assert "failed in " in end
+        assert "slots" not in end
 
 
 def test_ctrl_c_pauses(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -31,8 +32,9 @@ def test_task_transitions_are_those_of_the_contract() -> None:
     steps = {f"{old} {new}" for old, news in TASK_TRANSITIONS.items() for new in news}
     assert steps == {
         "pending ready", "pending awaiting_approval", "pending skipped", "pending canceled",
-        "awaiting_approval ready", "awaiting_approval skipped", "awaiting_approval canceled",
-        "ready running", "ready failed", "ready skipped", "ready canceled",
+        "awaiting_approval ready", "awaiting_approval pending", "awaiting_approval skipped",
+        "awaiting_approval canceled", "ready running", "ready pending", "ready failed", "ready skipped",
+        "ready canceled",
         "running completed", "running failed", "running ready", "running canceling",
         "canceling completed", "canceling failed", "canceling ready", "canceling canceled",
         "failed ready", "failed pending", "skipped pending", "canceled pending",
@@ -252,3 +254,8 @@ def test_defer_delay_is_at_least_half_of_a_doubling_delay(deferrals: int, seed: 
 @given(st.floats(0, policy.LONGEST_RETRY_AFTER), seeds)
 def test_defer_delay_keeps_what_the_other_side_asked_for(retry_after: float, seed: int) -> None:
     assert retry_after <= policy.defer_delay(1, retry_after, seed, 0) <= retry_after * 1.1
+
+
+@pytest.mark.parametrize("wish", [math.nan, math.inf, -1.0, 1e9])
+def test_defer_delay_of_a_wish_that_is_none(wish: float) -> None:
+    assert policy.defer_delay(1, wish, 0, 0) == policy.defer_delay(1, None, 0, 0)

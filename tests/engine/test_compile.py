@@ -131,7 +131,7 @@ def test_what_an_agent_needs_is_added_to_what_its_task_needs() -> None:
 
 
 def test_all_settings_of_a_task_reach_its_spec() -> None:
-    plan = Plan()
+    plan = Plan(resources={"r": 1})
     plan.add(print, id="a")
     plan.add(
         print,

@@ -853,12 +853,20 @@ async def test_a_timeout_ends_a_task(store: str | None) -> None:
     assert result.tasks["endless"].error == "timed out after 0.05 s"
 
 
-async def test_a_task_that_asks_for_more_than_there_is_fails_at_once(store: str | None) -> None:
+async def test_a_task_that_asks_for_more_than_there_is_is_told_before_anything_runs(
+    store: str | None,
+) -> None:
     plan = Plan(resources={"gpu": 1})
-    plan.add(functions.number, resources={"gpu": 2})
-    result = await run(plan, store=store, agents={})
-    assert result.status == "failed"
-    assert "asks for 2 of resource 'gpu', but the pool has 1 in all" in (result.error or "")
+    plan.add(functions.number, resources={"gpu": 2, "disk": 1})
+    with pytest.raises(PlanError) as caught:
+        await run(plan, store=store, agents={})
+    assert [problem.message for problem in caught.value.problems] == [
+        f"task 'number' needs {demand} of the resource {name!r}, and there are {there}: "
+        f"say how many the pool has (resources: {{{name}: {demand}}})"
+        for name, demand, there in [("disk", 1, 0), ("gpu", 2, 1)]
+    ]
+    pool = SubAgentManager(1, resources={"gpu": 2, "disk": 1})
+    assert (await run(plan, store=store, agents={}, pool=pool)).status == "completed"
 
 
 async def test_limits_of_agents_and_resources_hold(store: str | None, tmp_path: Path) -> None:

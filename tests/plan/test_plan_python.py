@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -113,6 +114,18 @@ def test_a_parameter_may_get_the_results_of_other_tasks() -> None:
 def test_wrong_inputs(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=f"^{re.escape(message)}$"):
         Plan().add(give, **settings)
+
+
+def test_generators_are_no_tasks() -> None:
+    def pages() -> Iterator[int]:
+        yield 1
+
+    async def more() -> AsyncIterator[int]:
+        yield 1
+
+    for call in (pages, more):
+        with pytest.raises(PlanError, match="is a generator: let it return a list instead"):
+            Plan().add(call)
 
 
 def test_inputs_for_a_parameter_that_is_not_there() -> None:

@@ -122,6 +122,48 @@ def test_resources_and_agents_have_limits_of_their_own() -> None:
     run_virtual(main())
 
 
+def test_a_limit_that_is_set_while_sub_agents_run_counts_those() -> None:
+    async def main() -> None:
+        bench = Bench(9)
+        first = bench.start(agent="writer")
+        bench.pool.agent_limits["writer"] = 1  # as a run that comes later to the same pool does
+        with pytest.raises(ConcurrencyLimit, match="agent writer is busy"):
+            bench.pool.spawn(bench.request(agent="writer"))
+        bench.pool.cancel(first)
+        await settle()
+        assert len(bench.reports) == 1
+        bench.pool.spawn(bench.request(agent="writer"))
+        with pytest.raises(ConcurrencyLimit, match="agent writer is busy"):
+            bench.pool.spawn(bench.request(agent="writer"))
+
+    run_virtual(main())
+
+
+class Mute(Exception):
+    """Can't even say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("kind", [Mute, type("MuteTask", (Mute, TaskError), {})])
+def test_an_error_that_cannot_be_told_is_an_end_like_any_other(kind: type[Exception]) -> None:
+    async def main() -> None:
+        bench = Bench()
+
+        async def fail(_: SubAgent) -> None:
+            raise kind("x")
+
+        bench.start(fail)
+        await settle()
+        ((_, outcome, _),) = bench.reports
+        assert isinstance(outcome, Failed)
+        assert "its text can't be given: ValueError" in outcome.error
+        assert bench.pool.active == 0
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("demand", [("browser", 3), ("unknown", 1)])
 def test_more_than_there_is_can_never_be_admitted(demand: tuple[str, int]) -> None:
     bench = Bench(1, resources={"browser": 2})

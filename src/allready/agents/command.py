@@ -15,10 +15,10 @@ from allready.agents.leftovers import ANCESTORS_VARIABLE, ATTEMPT_VARIABLE, RUN_
 from allready.agents.output import without_last_newline
 from allready.agents.process import Finished, run_process
 from allready.agents.secrets import Redactor, secret_values
-from allready.agents.threads import in_thread
+from allready.agents.threads import in_thread, off_the_loop
 from allready.errors import TaskError
 from allready.plan.plan import Command
-from allready.plan.template import names_used, render
+from allready.plan.template import has_statements, names_used, render
 
 SHELL = "/bin/sh"
 QUOTED_LINES = 10
@@ -49,11 +49,21 @@ class CommandAgent:
         scope = attempt.scope()
         if attempt.prompt is not None:
             scope["prompt"] = attempt.prompt
-        argv = [render(argument, scope, shell=command.shell) for argument in command.argv]
+
+        def fill() -> tuple[list[str], str, dict[str, str]]:
+            return (
+                [render(argument, scope, shell=command.shell) for argument in command.argv],
+                render(command.cwd or ".", scope),
+                {name: render(value, scope) for name, value in command.env.items()},
+            )
+
+        if any(map(has_statements, (*command.argv, command.cwd or "", *command.env.values()))):
+            argv, place, own = await off_the_loop(fill, "allready template", attempt.hold_place)
+        else:
+            argv, place, own = fill()
         if command.shell:
             argv = [SHELL, "-c", *argv]
-        cwd = attempt.base_dir / render(command.cwd or ".", scope)
-        own = {name: render(value, scope) for name, value in command.env.items()}
+        cwd = attempt.base_dir / place
         env = task_environment(attempt, own) | _make_places(attempt)
         redactor = Redactor(secret_values(env))
         finished = await run_process(

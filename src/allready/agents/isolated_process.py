@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from allready.agents.values import jsonable
-from allready.errors import PermanentError, TaskError, TransientError
+from allready.errors import PermanentError, TaskError, TransientError, text_of
 
 SCRIPT_MODULE = "__allready_script__"
 """Name under which a script is loaded, so that what it guards with `__name__ == "__main__"` does not run."""
@@ -70,7 +70,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
     kind = next((name for base, name in kinds.items() if isinstance(error, base)), "other")
     return {
         "type": type(error).__qualname__,
-        "message": str(error),
+        "message": text_of(error),
         "kind": kind,
         "retry_after": getattr(error, "retry_after", None) if kind == "transient" else None,
     }

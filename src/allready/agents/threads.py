@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from allready.errors import TaskError, TransientError
+from allready.errors import TaskError, TransientError, text_of
 
 T = TypeVar("T")
 
@@ -18,7 +18,8 @@ def as_failure(error: BaseException) -> Exception:
     """Give an exception that is safe to raise in the loop: `SystemExit` and the like become a `TaskError`."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    text = f": {error}" if str(error) else ""
+    said = text_of(error)
+    text = f": {said}" if said else ""
     failure = TaskError(f"{type(error).__name__}{text} (raised by the task's function)")
     failure.__cause__ = error
     return failure
@@ -57,6 +58,20 @@ def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
     except RuntimeError as error:
         raise TransientError(f"no thread for {name}: {error}") from error
     return future
+
+
+async def off_the_loop(
+    call: Callable[[], T], name: str, hold_place: Callable[[Awaitable[Any]], None] | None
+) -> T:
+    """Give what `call` gives, made in a thread. When canceled, the place is held until the thread ends."""
+    future = in_thread(call, name)
+    try:
+        await asyncio.wait([future])
+    except asyncio.CancelledError:
+        if not future.done() and hold_place is not None:
+            hold_place(future)
+        raise
+    return future.result()
 
 
 def _look(future: asyncio.Future[Any]) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -16,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from allready.agents.threads import in_thread
+from allready.cli.ask import Asker
 from allready.cli.progress import Display, summary
 from allready.cli.text import clean_line, duration_text
 from allready.core.graph import TaskNode
@@ -34,15 +33,6 @@ OTHER_ROWS = 8
 """Rows of the view beside those of running tasks, and some air."""
 
 
-class Question(NamedTuple):
-    """Something a person has to decide."""
-
-    task: str
-    text: str
-    answers: dict[str, str]
-    """First letter → the command it stands for; `later` for none."""
-
-
 class LiveView(Display):
     """Overall bar, running tasks with their last line of output, failures, and why nothing moves."""
 
@@ -52,12 +42,11 @@ class LiveView(Display):
         self.asks = sys.stdin.isatty()
         self._live = self._make_live()
         self._refresher: asyncio.Task[None] | None = None
-        self._asker: asyncio.Task[None] | None = None
+        self._asker: Asker | None = None
         self._last_lines: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         """Task → why it failed, the newest last."""
         self._running: dict[str, TaskNode] = {}
-        self._questions: deque[Question] = deque()
         self._stopping = False
         self._left: float | None = None
         self._estimated_at = 0.0
@@ -65,21 +54,33 @@ class LiveView(Display):
     # --- life -----------------------------------------------------------------------------------------
 
     def _make_live(self) -> Live:
-        """Give a new view: one that was stopped would draw over what was printed since."""
         return Live(self, console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
         self._refresher = asyncio.get_running_loop().create_task(self._refresh())
+        if self.asks:
+            self._asker = Asker(self.session, self.console, self._hide, self._show_again)
+            self._asker.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for task in (self._refresher, self._asker):
-            if task is not None:
-                task.cancel()
+        if self._refresher is not None:
+            self._refresher.cancel()
         self._live.stop()
+        if self._asker is not None:
+            self._asker.close()
+
+    def _hide(self) -> None:
+        self._live.stop()
+
+    def _show_again(self) -> None:
+        """Give a new view: one that was stopped would draw over what was printed since."""
+        if not self._stopping:
+            self._live = self._make_live()
+            self._live.start()
 
     async def _refresh(self) -> None:
         while True:
@@ -118,63 +119,13 @@ class LiveView(Display):
             if event.type == "task.failed" and "decision" not in data:
                 self._failures.pop(event.task, None)
                 self._failures[event.task] = f"{event.task}: {clean_line(str(data.get('error', '')))}"
-            if self.asks and event.type == "task.awaiting_approval":
-                answers = {"a": "approve", "s": "skip", "l": "later"}
-                self._ask(Question(event.task, f"{event.task} waits for approval", answers))
-            elif self.asks and data.get("asks"):
-                answers = {"r": "retry", "s": "skip", "a": "abort", "l": "later"}
-                self._ask(Question(event.task, self._failures[event.task], answers))
+        if self._asker is not None:
+            self._asker.observe(events)
 
     def output(self, task: str, attempt: str, text: str) -> None:  # noqa: ARG002
         """Keep the last line of what a command wrote."""
         lines = text.rstrip("\n").rsplit("\n", 1)
         self._last_lines[task] = clean_line(lines[-1])
-
-    # --- questions ------------------------------------------------------------------------------------
-
-    def _ask(self, question: Question) -> None:
-        self._questions.append(question)
-        if self._asker is None or self._asker.done():
-            self._asker = asyncio.get_running_loop().create_task(self._ask_all())
-
-    async def _ask_all(self) -> None:
-        self._live.stop()
-        try:
-            while self._questions:
-                await self._ask_one(self._questions.popleft())
-        finally:
-            if not self._stopping:
-                self._live = self._make_live()
-                self._live.start()
-
-    async def _ask_one(self, question: Question) -> None:
-        if not self._is_open(question):
-            return
-        choices = ", ".join(
-            f"[{letter}]{word.removeprefix(letter)}" for letter, word in question.answers.items()
-        )
-        title = clean_line(self.session.plan.tasks[question.task].title or "")
-        self.console.print(Text(f"{question.text}{f' ({title})' if title else ''}", "bold"))
-        while True:
-            self.console.print(Text(f"{choices}? "), end="")
-            answer = await in_thread(sys.stdin.readline, "allready question")
-            kind = question.answers.get(answer.strip().lower()[:1], None if answer else "later")
-            if kind is not None:
-                break
-        if kind == "later":
-            self.session.stop_waiting()
-        elif self._is_open(question):
-            self.session.steer(kind, question.task, self._answered)
-        else:
-            self.console.print(f"{question.task} was decided elsewhere meanwhile")
-
-    def _is_open(self, question: Question) -> bool:
-        node = self.session.scheduler.graph[question.task]
-        return node.asking or node.state == "awaiting_approval"
-
-    def _answered(self, refused: str | None) -> None:
-        if refused is not None:
-            self.console.print(Text(refused, "red"))
 
     # --- drawing --------------------------------------------------------------------------------------
 
@@ -204,8 +155,8 @@ class LiveView(Display):
         if session.scheduler.started_at is not None:
             parts.append(duration_text(now - session.scheduler.started_at))
         left = self._seconds_left(now)
-        if left is not None and done < len(graph):
-            parts.append(f"about {duration_text(max(1.0, left))} left")
+        if left is not None and left >= 1.0 and done < len(graph):
+            parts.append(f"about {duration_text(left)} left")
         if self._stopping:
             parts.append("stopping")
         elif session.status is RunState.PAUSED:

@@ -203,8 +203,8 @@ class PlainLines(Display):
         data = event.data or {}
         kind, _, what = event.type.partition(".")
         if kind == "run":
-            if what in {"created", "started"}:
-                return None
+            if what in {"created", "started", "ending", "failed"}:
+                return None  # the summary says how it ended
             reason = data.get("error") or data.get("reason")
             return f"run {what}" + (f": {clean_line(str(reason))}" if reason else "")
         if self._many and what not in {"failed", "awaiting_approval"}:
@@ -296,7 +296,7 @@ def summary(session: Session, result: RunResult, store: str | None = None) -> li
     if result.duration is not None and work > result.duration * 1.05:
         parts.append(f"{duration_text(work)} of work")
     lines = [f"{status}: {', '.join(parts)}"]
-    if result.status is RunState.FAILED and result.error:
+    if result.status is RunState.FAILED and result.error and not graph.counts[FAILED]:
         lines.append(f"  {clean_line(result.error)}")
     lines += _unfinished(session)
     if result.status is RunState.COMPLETED:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _TERMINAL_CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?")
+LONGEST_LINE = 500
+"""Characters of a line; more is data, not something to read."""
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -21,9 +23,10 @@ def clean_line(text: str) -> str:
     lines = [line.strip() for line in clean(text).expandtabs().splitlines() if line.strip()]
     if not lines:
         return ""
+    line = lines[0] + (" …" if len(lines) > 1 else "")
     if lines[0].endswith(":") and len(lines) > 1:
-        return f"{lines[0]} {'… ' if len(lines) > 2 else ''}{lines[-1]}"
-    return lines[0] + (" …" if len(lines) > 1 else "")
+        line = f"{lines[0]} {'… ' if len(lines) > 2 else ''}{lines[-1]}"
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
 
 
 def duration_text(seconds: float) -> str:

@@ -24,7 +24,7 @@ from allready.core.states import (
     no_transition,
 )
 from allready.core.why import Why, why
-from allready.errors import ConcurrencyLimit, PermanentError, UserError
+from allready.errors import ConcurrencyLimit, PermanentError, UserError, text_of
 
 
 class DagScheduler(Course):
@@ -225,7 +225,7 @@ class DagScheduler(Course):
             self._refuse(node, error, now)
             return
         permanent = isinstance(error, PermanentError)
-        text = str(error) or type(error).__name__
+        text = text_of(error) or type(error).__name__
         if self.inputs is not None:
             self.inputs.append([*late, "spawn_failed", task, text, permanent, now])
         self.statistics.spawn_failures += 1

@@ -49,12 +49,17 @@ class Compiled:
         }
 
 
-def compile_plan(plan: Plan, agents: Mapping[str, AgentDefinition] | None = None) -> Compiled:
+def compile_plan(
+    plan: Plan,
+    agents: Mapping[str, AgentDefinition] | None = None,
+    pool_resources: Mapping[str, int] | None = None,
+) -> Compiled:
     """Give each task its agent and make the scheduler's specs.
 
     `agents` are those found in files; those of the plan itself come first. Raises `PlanError` with
     everything that would stop the run: parameters that nothing fills, dangling dependencies, cycles, tasks
-    nobody can do, agents of kinds that can't run here.
+    nobody can do, agents of kinds that can't run here, more of a resource than the pool would have (of those
+    that it has already, `pool_resources`, and the plan's).
     """
     if not plan.tasks:
         raise PlanError([Problem("the plan has no tasks", plan.source)])
@@ -67,6 +72,7 @@ def compile_plan(plan: Plan, agents: Mapping[str, AgentDefinition] | None = None
     problems: list[str] = []
     for task in plan.tasks.values():
         compiled.specs.append(_spec(task, known, router, compiled.definitions, problems))
+    problems += _missing_resources(compiled.specs, {**plan.resources, **(pool_resources or {})})
     for name, definition in compiled.definitions.items():
         problem = problem_of(definition)
         if name in {COMMAND, PYTHON}:
@@ -130,6 +136,20 @@ def _spec(
         idempotent is not False,
         inline,
     )
+
+
+def _missing_resources(specs: list[TaskSpec], available: Mapping[str, int]) -> list[str]:
+    """Give what asks for more than there is."""
+    problems = []
+    for spec in specs:
+        for name, demand in spec.resources:
+            there = available.get(name, 0)
+            if demand > there:
+                problems.append(
+                    f"task {spec.id!r} needs {demand} of the resource {name!r}, and there are {there}: "
+                    f"say how many the pool has (resources: {{{name}: {demand}}})"
+                )
+    return problems
 
 
 def _choose(

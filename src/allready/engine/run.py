@@ -57,12 +57,12 @@ async def run(
     if pool is None and max_parallel is None and parent is not None:
         pool = parent.pool
     if store is None:
-        session = new_session(_compile(plan, agents), pool=pool, max_parallel=max_parallel, seed=seed)
+        session = new_session(_compile(plan, agents, pool), pool=pool, max_parallel=max_parallel, seed=seed)
         return await _drive(session, on_event)
     opened = _open(store)
     try:
         if resume is None:
-            compiled = _compile(plan, agents)
+            compiled = _compile(plan, agents, pool)
             session = new_session(compiled, store=opened, pool=pool, max_parallel=max_parallel, seed=seed)
         else:
             run_id = opened.find_run(resume)
@@ -74,12 +74,15 @@ async def run(
     return session.result(partial(_read, store, session))
 
 
-def _compile(plan: Plan, agents: Mapping[str, AgentDefinition] | None) -> Compiled:
+def _compile(
+    plan: Plan, agents: Mapping[str, AgentDefinition] | None, pool: SubAgentManager | None
+) -> Compiled:
+    resources = pool.resources if pool is not None else None
     if agents is not None:
-        return compile_plan(plan, agents)
+        return compile_plan(plan, agents, resources)
     library = load_agents(plan.base_dir)
     try:
-        return compile_plan(plan, library.agents)
+        return compile_plan(plan, library.agents, resources)
     except PlanError as error:  # files that could not be read may be why an agent is missing
         raise PlanError([*error.problems, *library.problems]) from None
 

@@ -229,12 +229,12 @@ class Session:
         assert self._loop is not None
         self._loop.steer(Command(kind, task, answer))
 
-    def stop_waiting(self) -> None:
-        """Wait for a person no longer: when nobody else can go on, `drive` returns, as if it never had."""
+    def wait_for_person(self, wait: bool) -> None:
+        """Say whether to go on waiting when only a person can go on; if not, `drive` returns then."""
         if self._loop is None:
             return
-        self._loop.wait_for_person = False
-        if self.status is RunState.PAUSED and self.scheduler.pause_reason == "decision":
+        self._loop.wait_for_person = wait
+        if not wait and self.status is RunState.PAUSED and self.scheduler.pause_reason == "decision":
             self._loop.steer(Command("interrupt"))
 
     def interrupt(self) -> None:

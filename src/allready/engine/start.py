@@ -50,7 +50,8 @@ def new_session(
     A plan may be compiled already. `agents` are those found in files. `max_parallel` None: the plan's, else
     5. Raises `PlanError` with everything that would stop the run; then nothing was recorded.
     """
-    compiled = plan if isinstance(plan, Compiled) else compile_plan(plan, agents)
+    resources = pool.resources if pool is not None else None
+    compiled = plan if isinstance(plan, Compiled) else compile_plan(plan, agents, resources)
     plan = compiled.plan
     _check_places(max_parallel)
     run_id = str(uuid7())
@@ -151,7 +152,8 @@ def resume_session(
             raise UserError(f"run {row.id} has ended ({row.status}){hint}")
         rows = store.tasks(run_id)
         agents = stored_agents(row)
-        compiled = compile_plan(plan or stored_plan(row), agents)
+        resources = pool.resources if pool is not None else None
+        compiled = compile_plan(plan or stored_plan(row), agents, resources)
         compiled.definitions.update(agents)  # also those that the router would not choose again
         compiled.use_specs(_same_specs(compiled, rows, row))
         end_leftovers(run_id)

@@ -175,7 +175,8 @@ def stored_whys(store: Store, run_id: str, tasks: Collection[str] | None = None)
     if is_abandoned(row):
         for name, answer in answers.items():
             if answer.code in {"running", "canceling"}:
-                text = f"{name} was under way when the run's process ended; it is made again on resume"
+                again = "it is made again" if scheduler.graph[name].spec.idempotent else "a person is asked"
+                text = f"{name} was under way when the run's process ended; {again} on resume"
                 answers[name] = Why("lost", text, answer.data)
             elif answer.code in {"refused", "next"}:  # by a pool that is gone
                 answers[name] = Why("next", f"{name} is ready and will be offered on resume", {})

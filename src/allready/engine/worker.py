@@ -16,7 +16,7 @@ from allready.agents.function import FunctionAgent
 from allready.agents.isolated import IsolatedAgent
 from allready.agents.kinds import make_agent
 from allready.agents.secrets import Redactor
-from allready.agents.threads import in_thread
+from allready.agents.threads import in_thread, off_the_loop
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
 from allready.engine.compile import Compiled, needed_results
@@ -31,7 +31,7 @@ from allready.engine.results import (
 )
 from allready.errors import TaskError
 from allready.plan.plan import Command, Function, Prompt, Task, tasks_of
-from allready.plan.template import render
+from allready.plan.template import has_statements, render
 from allready.pool.manager import INLINE_SCOPE, SubAgent
 
 
@@ -147,7 +147,7 @@ class Worker:
         attempt = self._attempt(task, sub_agent)
         attempt.dependencies = await self._dependencies(task)
         if isinstance(task.body, Prompt):
-            attempt.prompt = self._prompt(task.body, attempt)
+            attempt.prompt = await self._prompt(task.body, attempt)
         if isinstance(agent, CommandAgent):
             result = await agent.run(attempt)
             if self._durable and result.output_file is not None and is_long(result.output_file):
@@ -168,8 +168,14 @@ class Worker:
             self._agents[name] = make_agent(self._compiled.definitions[name])
         return self._agents[name]
 
-    def _prompt(self, body: Prompt, attempt: Attempt) -> str:
-        text = render(body.text, attempt.scope())
+    async def _prompt(self, body: Prompt, attempt: Attempt) -> str:
+        def fill() -> str:
+            return render(body.text, attempt.scope())
+
+        if has_statements(body.text):
+            text = await off_the_loop(fill, "allready template", attempt.hold_place)
+        else:
+            text = fill()
         context = completed_dependencies([d for d in attempt.dependencies.values() if d.direct])
         return f"{text}\n\n{context}" if context else text
 

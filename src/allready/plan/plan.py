@@ -236,6 +236,8 @@ def _check_call(name: object, call: object, args: object, kwargs: object, depend
     problems = []
     if not callable(call):
         problems.append(f"task {name!r}: {call!r} is no function")
+    elif inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        problems.append(f"task {name!r}: {call!r} is a generator: let it return a list instead")
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         problems.append(f"task {name!r}: args is a list of arguments, not {args!r}")
     if kwargs is not None and not (

@@ -232,7 +232,12 @@ def _attribute(node: jinja2.nodes.Node) -> tuple[jinja2.nodes.Node, str] | None:
 
 
 def _syntax_message(error: Exception) -> str:
-    return str(error).rstrip(".").replace("\n", " ")
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def has_statements(text: str) -> bool:
+    """Say whether a template has statements: with loops in it, filling it may take any time."""
+    return "{%" in text
 
 
 def check_shell_template(text: str) -> None:

@@ -22,7 +22,15 @@ from uuid_utils import uuid7
 
 from allready.agents.output import cut_middle
 from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Outcome
-from allready.errors import BugError, ConcurrencyLimit, LostError, PermanentError, TaskError, TransientError
+from allready.errors import (
+    BugError,
+    ConcurrencyLimit,
+    LostError,
+    PermanentError,
+    TaskError,
+    TransientError,
+    text_of,
+)
 
 DEFAULT_SLOTS = 5
 """Places of a pool unless the user says otherwise."""
@@ -537,7 +545,7 @@ def _is_current(task: asyncio.Task[None] | None) -> bool:
 
 def outcome_of(error: BaseException) -> Outcome:
     """Say what an exception means that the work of a task raised."""
-    text = cut_middle(str(error), ERROR_LIMIT)
+    text = cut_middle(text_of(error), ERROR_LIMIT)
     if isinstance(error, LostError):
         return Lost(text)
     if isinstance(error, TransientError):
