@@ -194,7 +194,7 @@ def test_a_question_that_is_decided_elsewhere_is_withdrawn(tmp_path: Path) -> No
         terminal.wait_for("[l]ater? ")
         assert allready("approve", "latest", "a", cwd=tmp_path).returncode == 0
         assert terminal.end() == 0
-        assert "a was decided elsewhere meanwhile" in terminal.text
+        assert "a needs no decision any more" in terminal.text
 
 
 def test_a_run_that_ends_while_a_question_is_open_ends_with_its_summary(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_run_that_ends_while_a_question_is_open_ends_with_its_summary(tmp_path
         end = terminal.text.partition("[l]ater? ")[2]
         assert end.startswith("\n")
         assert "failed in " in end
-        assert "slots" not in end
+        assert "slots" not in end.partition("failed in ")[2]
 
 
 def test_ctrl_c_pauses(folder: Path) -> None:

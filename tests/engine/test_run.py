@@ -853,7 +853,7 @@ async def test_a_timeout_ends_a_task(store: str | None) -> None:
     assert result.tasks["endless"].error == "timed out after 0.05 s"
 
 
-async def test_a_task_that_asks_for_more_than_there_is_is_told_before_anything_runs(
+async def test_a_task_that_asks_for_more_than_there_is_is_told_at_once(
     store: str | None,
 ) -> None:
     plan = Plan(resources={"gpu": 1})

@@ -117,20 +117,20 @@ class Asker:
             self._console.print(Text(f"{choices}? "), end="")
             line = await self._read_line()
             if line is None:
-                self._console.print(f"\n{question.task} was decided elsewhere meanwhile")
+                self._console.print(f"\n{question.task} needs no decision any more")
                 return None
             answer = question.answers.get(line.strip().lower()[:1], None if line else "later")
         if answer != "later" and self._is_open(question):
-            self._session.steer(answer, question.task, self._answered)
+            answered: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+            self._session.steer(answer, question.task, answered.set_result)
+            refused = await answered
+            if refused is not None:
+                self._console.print(Text(refused, "red"))
         return answer
 
     def _is_open(self, question: Question) -> bool:
         node = self._session.scheduler.graph[question.task]
         return node.asking or node.state is AWAITING_APPROVAL
-
-    def _answered(self, refused: str | None) -> None:
-        if refused is not None:
-            self._console.print(Text(refused, "red"))
 
     async def _read_line(self) -> str | None:
         """Give a line that was typed, nothing at the end of the input, None for a question withdrawn."""
