@@ -152,3 +152,19 @@ def test_functions_of_scripts(tmp_path: Path, way: list[str]) -> None:
     )
     name = "module" if "-m" in way else "__allready_script__"
     assert (done.stdout, done.stderr) == (f'["{name}", {{"name": "x"}}]\n', "")
+
+
+def test_a_script_that_starts_its_run_unguarded_is_told(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from allready import Plan, run_sync\n"
+        "plan = Plan()\n"
+        "@plan.task(isolate=True)\n"
+        "def one() -> int:\n"
+        "    return 1\n"
+        "print(run_sync(plan).error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert 'put that under `if __name__ == "__main__":`' in done.stdout
+    assert done.stdout.count("task 'one' failed") == 1

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from allready.errors import PermanentError, TaskError, TransientError, text_of
 
 SCRIPT_MODULE = "__allready_script__"
 """Name under which a script is loaded, so that what it guards with `__name__ == "__main__"` does not run."""
+
+
+LOADING_VARIABLE = "ALLREADY_LOADING_SCRIPT"
+"""Set while a script is loaded: one that starts its run then, unguarded, would start it again and again."""
 
 
 def load_function(reference: str, script: str | None = None) -> Callable[..., Any]:
@@ -51,7 +56,9 @@ def _load_script(script: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[SCRIPT_MODULE] = module  # dataclasses and type hints look their module up
     sys.argv = [script]
+    os.environ[LOADING_VARIABLE] = script
     loader.exec_module(module)
+    del os.environ[LOADING_VARIABLE]
     return module
 
 

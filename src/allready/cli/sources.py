@@ -24,19 +24,14 @@ def read_plan(
     """Give the plan that `source` names, and the agents found in files.
 
     `source` is a path, `-` for standard input, or `package.module:plan`. Raises `PlanError` with everything
-    that is wrong; what is wrong with agents' files is in it if the plan has problems anyway, else it is a
-    warning on stderr.
+    that is wrong; what is wrong with agents' files is a warning on stderr.
     """
     from allready.agents.definitions import load_agents
 
     library = load_agents(Path.cwd())
-    try:
-        plan = _read(source, variables or {}, library.agents)
-    except PlanError as error:
-        raise PlanError([*error.problems, *library.problems]) from None
     for problem in library.problems:
         print(f"warning: {clean(str(problem))} (this agent is left out)", file=sys.stderr)
-    return plan, library.agents
+    return _read(source, variables or {}, library.agents), library.agents
 
 
 def _read(source: str, variables: Mapping[str, str], agents: Mapping[str, AgentDefinition]) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from allready.agents.base import TaskResult
 from allready.agents.definitions import AgentDefinition, load_agents
+from allready.agents.isolated_process import LOADING_VARIABLE
 from allready.engine.compile import Compiled, compile_plan
 from allready.engine.outcome import RunResult
 from allready.engine.results import read_results
@@ -49,6 +51,11 @@ async def run(
     run that can't be resumed, `StoreError`, and `LeaseLost` if another process took the run over. That a task
     fails is no exception but in the result. Cancellation pauses a durable run, so that it can be resumed.
     """
+    if LOADING_VARIABLE in os.environ:
+        raise UserError(
+            f"{os.environ[LOADING_VARIABLE]} is loaded for a task with isolate=True, and starts a run: "
+            'put that under `if __name__ == "__main__":`'
+        )
     if not isinstance(plan, Plan):
         plan = load_plan_file(plan, variables=variables)
     if resume is not None and store is None:
