@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.acceptance.program import Running, allready, has_text, is_alive, wait_until
+from tests.acceptance.program import PROGRAM, Running, allready, has_text, is_alive, wait_until
 
 # each task notes that it ran; `wait` lets its attempt go on only when the test says so
 PLAN = """\
@@ -144,10 +144,9 @@ def test_a_hang_up_under_nohup_is_ignored(folder: Path) -> None:
 def test_what_a_run_inside_of_a_killed_run_left_behind_is_ended(tmp_path: Path) -> None:
     (tmp_path / "deaf.sh").write_text("trap '' TERM; echo $$ > deaf.pid; sleep 300; sleep 300\n")
     (tmp_path / "inner.yaml").write_text("tasks: [{id: deaf, run: [sh, deaf.sh]}]\n")
-    inner = f"{sys.executable} -m allready run inner.yaml --store inner.db"
-    (tmp_path / "plan.yaml").write_text(
-        f"tasks:\n  - {{id: inner, shell: true, run: 'test -e go || exec {inner}'}}\n"
-    )
+    inner = shlex.join([*PROGRAM, "run", "inner.yaml", "--store", "inner.db"])
+    (tmp_path / "start.sh").write_text(f"test -e go || exec {inner}\n")
+    (tmp_path / "plan.yaml").write_text("tasks: [{id: inner, run: [sh, start.sh]}]\n")
     with Running("run", "plan.yaml", cwd=tmp_path) as run:
         wait_until(lambda: has_text(tmp_path / "deaf.pid"), "the inner run's task runs")
         run.kill()

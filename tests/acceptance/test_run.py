@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def test_whoever_reads_our_output_may_go_away(tmp_path: Path) -> None:
     tasks = "\n".join(f"  - {{id: t{n}, run: [sh, -c, 'sleep 0.2; echo x >> done.txt']}}" for n in range(40))
     (tmp_path / "plan.yaml").write_text(f"max_parallel: 2\ntasks:\n{tasks}\n")
     reader = subprocess.run(
-        f"{' '.join(PROGRAM)} run plan.yaml | head -n 3; echo ${{PIPESTATUS[0]}}",
+        f"{shlex.join(PROGRAM)} run plan.yaml | head -n 3; echo ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         cwd=tmp_path,
