@@ -19,7 +19,7 @@ from tests.engine.replaying import assert_replays
 from allready import Plan, PlanError, RunState, UserError, run
 from allready.engine.start import new_session, resume_session
 from allready.engine.steer import steer
-from allready.engine.views import is_abandoned, stored_why
+from allready.engine.views import is_abandoned, stored_whys
 from allready.errors import RunNotFound, RunOwned
 from allready.plan.load import plan_from_document
 from allready.store.contract import Store
@@ -121,7 +121,7 @@ async def test_what_is_not_idempotent_is_put_to_a_person(tmp_path: Path, store: 
     result = await run(crash_program.careful(), store=store, resume="latest", agents={})
     assert result.status == "paused"
     assert calls(tmp_path) == {"once": 1, "side": 1}
-    (why,) = stored_why(store, result.id)
+    (why,) = stored_whys(store, result.id).values()
     assert why.code == "asking"
     assert "not idempotent" in why.text
     assert steer(store, result.id, "retry", "once").done

@@ -19,7 +19,7 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
 from allready.engine.start import last_event_at, new_session, take_up
 from allready.engine.steer import Steered, steer
-from allready.engine.views import stored_run_view, stored_why
+from allready.engine.views import stored_run_view, stored_whys
 from allready.errors import RunNotFound
 from allready.store.contract import Store
 from allready.store.open import open_store
@@ -281,9 +281,9 @@ async def test_views_of_a_stored_run(store: Store) -> None:
     assert set(view["tasks"]) == {"careful", "after", "text"}
     assert view["tasks"]["text"]["attempts"] == 1
     assert view["tasks"]["after"]["started_at"] is None
-    whys = {why.code: why for why in stored_why(store, result.id)}
+    whys = {why.code: why for why in stored_whys(store, result.id).values()}
     assert set(whys) == {"approval", "dependencies"}
-    assert stored_why(store, result.id, "text")[0].code == "ended"
+    assert stored_whys(store, result.id, ["text"])["text"].code == "ended"
 
 
 def test_the_owner_of_a_living_run_is_shown_and_refused_places_are_told(tmp_path: Path, store: Store) -> None:
@@ -294,7 +294,7 @@ def test_the_owner_of_a_living_run_is_shown_and_refused_places_are_told(tmp_path
         owner = stored_run_view(store, run_id)["owner"]
         assert owner["pid"] == process.process.pid
         assert owner["alive"] is True
-        (why,) = stored_why(store, run_id, "waiter")
+        why = stored_whys(store, run_id, ["waiter"])["waiter"]
         assert why.code == "refused"
         assert why.data["scope"] == "resource:gpu"
         assert "resource gpu is in use (resource:gpu: 1 of 1 in use)" in why.text

@@ -35,6 +35,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Give a variable of the plan a value; can be repeated."),
 ]
+PlanArgument = Annotated[
+    str, typer.Argument(metavar="PLAN", help="A plan file, - for standard input, or package.module:plan.")
+]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")
 ]

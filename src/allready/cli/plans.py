@@ -11,6 +11,7 @@ import typer
 
 from allready.cli.options import (
     JsonOption,
+    PlanArgument,
     QuietOption,
     SetOption,
     StoreOption,
@@ -53,9 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    plan: Annotated[
-        str, typer.Argument(metavar="PLAN", help="A plan file, - for standard input, or package.module:plan.")
-    ],
+    plan: PlanArgument,
     variables: SetOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,

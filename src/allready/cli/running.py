@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,6 +13,7 @@ from allready.cli import exits
 from allready.cli.options import (
     JsonOption,
     MaxParallelOption,
+    PlanArgument,
     QuietOption,
     RunArgument,
     SetOption,
@@ -49,9 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run_plan(
-    plan: Annotated[
-        str, typer.Argument(metavar="PLAN", help="A plan file, - for standard input, or package.module:plan.")
-    ],
+    plan: PlanArgument,
     variables: SetOption = None,
     max_parallel: MaxParallelOption = None,
     store: StoreOption = None,

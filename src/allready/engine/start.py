@@ -26,6 +26,7 @@ from allready.plan.load import plan_from_document
 from allready.plan.plan import Plan
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import RunRow, Store, TaskRow
+from allready.store.files import make_folder
 from allready.store.owners import this_process
 
 FOLDER = ".allready"
@@ -62,7 +63,7 @@ def new_session(
     if store is not None:
         stored = write_recipe(plan) if plan.document is None else plan.document
         folder = runs_folder(store) / run_id
-        folder.mkdir(parents=True)
+        make_folder(folder)
         row = RunRow(
             id=run_id,
             goal=redactor.text(plan.goal),

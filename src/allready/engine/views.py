@@ -152,14 +152,6 @@ def is_abandoned(row: RunRow) -> bool:
     return row.status not in RUN_ENDED and nobody_drives(row)
 
 
-def stored_why(store: Store, run_id: str, task: str | None = None) -> list[Why]:
-    """Say why a task is not running; without one, for all tasks that have not ended."""
-    if task is not None:
-        store.task(run_id, task)  # raises an error that names similar ids
-        return list(stored_whys(store, run_id, [task]).values())
-    return list(stored_whys(store, run_id).values())
-
-
 def stored_whys(store: Store, run_id: str, tasks: Collection[str] | None = None) -> dict[str, Why]:
     """Give task → why it is not running; without `tasks`, for all that have not ended.
 
