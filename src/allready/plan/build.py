@@ -102,7 +102,8 @@ def _mapping(report: Report) -> dict[str, Any]:
         report.add("the plan is empty: it needs a list of tasks")
     elif not isinstance(value, dict):
         report.add(f"a plan must be a mapping with the key tasks, not {shorten(value)}")
-    report.raise_if_any()
+    if report.problems:
+        report.raise_if_any()
     return dict(value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -24,9 +24,12 @@ class Document:
         value: Any,
         file: str | None = None,
         find_positions: Callable[[], Positions | None] | None = None,
+        problems: Sequence[Problem] = (),
     ) -> None:
         self.value = value
         self.file = file
+        self.problems = problems
+        """What was found wrong while it was read; the rest can be understood all the same."""
         self._find_positions = find_positions
         self._positions: Positions | None = None
 
@@ -78,8 +81,9 @@ def read_document(data: str | bytes, file: str | None = None) -> Document:
             document = Document(value, file, lambda: json_positions(text))
             check_plain(document)
             return document
-    value, _ = parse_yaml(text, file=file, with_positions=False)
-    document = Document(value, file, lambda: parse_yaml(text, file=file)[1])
+    minor: list[Problem] = []
+    value, _ = parse_yaml(text, file=file, with_positions=False, minor=minor)
+    document = Document(value, file, lambda: parse_yaml(text, file=file, minor=[])[1], minor)
     check_plain(document)
     return document
 

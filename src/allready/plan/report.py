@@ -19,6 +19,7 @@ class Report:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
+        """Beside those of the document itself."""
         self._searches = 0
 
     def add(self, message: str, path: Path = (), *, at_key: bool = False) -> None:
@@ -35,6 +36,11 @@ class Report:
         return did_you_mean(name, known) if self._searches <= MAX_SEARCHES else ""
 
     def raise_if_any(self) -> None:
-        """Raise `PlanError` with the problems in reading order."""
-        if self.problems:
-            raise PlanError(sorted_problems(self.problems))
+        """Raise `PlanError` with the problems in reading order.
+
+        Where the text itself is wrong, nothing more is said of the value that was made of it.
+        """
+        told = {(problem.line, problem.column) for problem in self.document.problems}
+        more = [problem for problem in self.problems if (problem.line, problem.column) not in told]
+        if told or more:
+            raise PlanError(sorted_problems([*self.document.problems, *more]))

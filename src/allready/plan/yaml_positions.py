@@ -276,12 +276,18 @@ def _tag(tag: str) -> str:
 
 
 def parse_yaml(
-    text: str, *, file: str | None = None, first_line: int = 1, with_positions: bool = True
+    text: str,
+    *,
+    file: str | None = None,
+    first_line: int = 1,
+    with_positions: bool = True,
+    minor: list[Problem] | None = None,
 ) -> tuple[Any, Positions | None]:
     """Give the plain values of a YAML text (None if it is empty), and where they stand.
 
     `first_line` is the line of the file that the text starts at. Without `with_positions` it takes less time
-    and memory, and the positions are None. Raises `PlanError` with all that is wrong.
+    and memory, and the positions are None. Raises `PlanError` with all that is wrong; but what leaves the
+    rest understandable (a number that is none, a doubled key) is added to `minor`, if that is given.
     """
     found = _UNPRINTABLE.search(text)
     if found:
@@ -290,6 +296,9 @@ def parse_yaml(
     composer = _Composer(file, first_line, with_positions)
     try:
         composer.compose(text)
+        if minor is not None:
+            minor += composer.problems
+            return composer.root, composer.root_positions
     except _Stop:
         pass
     except yaml.MarkedYAMLError as error:
