@@ -44,8 +44,8 @@ async def run(
     with the run of that id, which must be of the same plan. `max_parallel` is the number of places in the
     pool (None: the plan's, else 5); runs that are to share a pool are given one. A run that is started by a
     task of another run shares that one's pool, and the task gives its place back meanwhile. `agents` None:
-    those in the agents' folders. `on_event` is told everything that happens, after it has become durable.
-    `seed` makes the jitter of retries repeatable.
+    those in the agents' folders. `on_event` is told everything that happens, after it has become durable; an
+    exception that it raises ends the run. `seed` makes the jitter of retries repeatable.
 
     Raises `PlanError` for a plan that can't run (then nothing has run), `RunNotFound` and `RunOwned` for a
     run that can't be resumed, `StoreError`, and `LeaseLost` if another process took the run over. That a task
