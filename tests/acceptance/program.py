@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tests.agents.attempts import is_alive as is_alive
+
 PROGRAM = [sys.executable, "-m", "allready"]
 PATIENCE = 60.0
 """Seconds until a test gives up on something that has to happen."""
@@ -114,14 +116,6 @@ def wait_until(condition: Any, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
 
 
 def has_text(path: Path) -> bool:

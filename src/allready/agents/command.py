@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from allready.agents.base import Attempt, TaskResult
 from allready.agents.exchange import check_artifacts, put_dependencies, read_data
@@ -15,10 +15,12 @@ from allready.agents.leftovers import ANCESTORS_VARIABLE, ATTEMPT_VARIABLE, RUN_
 from allready.agents.output import without_last_newline
 from allready.agents.process import Finished, run_process
 from allready.agents.secrets import Redactor, secret_values
-from allready.agents.threads import in_thread, off_the_loop
+from allready.agents.threads import in_thread, result_of
 from allready.errors import TaskError
 from allready.plan.plan import Command
 from allready.plan.template import has_statements, names_used, render
+
+T = TypeVar("T")
 
 SHELL = "/bin/sh"
 QUOTED_LINES = 10
@@ -57,10 +59,8 @@ class CommandAgent:
                 {name: render(value, scope) for name, value in command.env.items()},
             )
 
-        if any(map(has_statements, (*command.argv, command.cwd or "", *command.env.values()))):
-            argv, place, own = await off_the_loop(fill, "allready template", attempt.hold_place)
-        else:
-            argv, place, own = fill()
+        texts = (*command.argv, command.cwd or "", *command.env.values())
+        argv, place, own = await fill_templates(texts, fill, attempt)
         if command.shell:
             argv = [SHELL, "-c", *argv]
         cwd = attempt.base_dir / place
@@ -89,6 +89,13 @@ class CommandAgent:
 
     def _prompt_in_arguments(self) -> bool:
         return any("prompt" in names_used(argument).names for argument in self._command.argv)
+
+
+async def fill_templates(texts: Iterable[str], fill: Callable[[], T], attempt: Attempt) -> T:
+    """Give what `fill` makes of these templates; in a thread if they have loops, which may take long."""
+    if not any(map(has_statements, texts)):
+        return fill()
+    return await result_of(in_thread(fill, "allready template"), attempt.hold_place)
 
 
 def task_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from allready.agents.base import OUTPUT_LIMIT, Attempt, TaskResult
 from allready.agents.output import clean_text, cut_middle, without_last_newline
-from allready.agents.threads import as_failure, in_thread
+from allready.agents.threads import as_failure, in_thread, result_of
 from allready.agents.values import is_model, jsonable
 from allready.errors import PermanentError, TaskError
 
@@ -65,17 +65,7 @@ class FunctionAgent:
             )
         finally:
             _canceled.reset(token)
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            stop.set()
-            try:
-                await asyncio.wait([future], timeout=attempt.grace)
-            finally:
-                if not future.done() and attempt.hold_place is not None:
-                    attempt.hold_place(future)
-            raise
-        return future.result()
+        return await result_of(future, attempt.hold_place, ask=stop.set, grace=attempt.grace)
 
 
 def _is_async(call: Callable[..., Any]) -> bool:

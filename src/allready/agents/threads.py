@@ -60,18 +60,30 @@ def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
     return future
 
 
-async def off_the_loop(
-    call: Callable[[], T], name: str, hold_place: Callable[[Awaitable[Any]], None] | None
+async def result_of(
+    thread: asyncio.Future[T],
+    hold_place: Callable[[Awaitable[Any]], None] | None,
+    *,
+    ask: Callable[[], None] | None = None,
+    grace: float = 0.0,
 ) -> T:
-    """Give what `call` gives, made in a thread. When canceled, the place is held until the thread ends."""
-    future = in_thread(call, name)
+    """Wait for a call that `in_thread` started, and give what it gives.
+
+    When canceled, `ask` may tell it to stop; if it has not ended `grace` seconds later, the attempt's place
+    is held until it has.
+    """
     try:
-        await asyncio.wait([future])
+        await asyncio.wait([thread])
     except asyncio.CancelledError:
-        if not future.done() and hold_place is not None:
-            hold_place(future)
+        if ask is not None:
+            ask()
+        try:
+            await asyncio.wait([thread], timeout=grace)
+        finally:
+            if not thread.done() and hold_place is not None:
+                hold_place(thread)
         raise
-    return future.result()
+    return thread.result()
 
 
 def _look(future: asyncio.Future[Any]) -> None:

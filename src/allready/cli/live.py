@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,9 +17,10 @@ from rich.text import Text
 
 from allready.cli.ask import Asker
 from allready.cli.progress import Display, summary
+from allready.cli.tables import fit
 from allready.cli.text import clean_line, duration_text
 from allready.core.graph import TaskNode
-from allready.core.states import CANCELING, COMPLETED, ENDED, FAILED, RUNNING, SKIPPED, RunState
+from allready.core.states import CANCELING, ENDED, FAILED, RUNNING, SKIPPED, RunState
 from allready.engine.estimate import remaining_seconds
 from allready.engine.outcome import RunResult
 from allready.engine.session import Session
@@ -143,7 +144,7 @@ class LiveView(Display):
         if not running:
             yield from self._why_nothing_runs(now, width)
         for failure in failures:
-            yield Text(_fit(f"✖ {failure}", width), "red")
+            yield Text(fit(f"✖ {failure}", width), "red")
 
     def _bar(self, width: int) -> Table:
         session = self.session
@@ -185,9 +186,9 @@ class LiveView(Display):
         elapsed = duration_text(now - (node.started_at or now))
         head = f"{sign} {clean_line(node.id)}  {elapsed}"
         last = self._last_lines.get(node.id)
-        text = Text(_fit(head, width), "cyan")
+        text = Text(fit(head, width), "cyan")
         if last and width - cell_len(head) > 12:
-            text.append(_fit(f"  {last}", width - cell_len(head)), "dim")
+            text.append(fit(f"  {last}", width - cell_len(head)), "dim")
         return text
 
     def _why_nothing_runs(self, now: float, width: int) -> RenderResult:
@@ -196,18 +197,11 @@ class LiveView(Display):
             return
         told = 0
         for node in scheduler.graph:
-            if node.state not in ENDED and node.state is not COMPLETED:
-                yield Text(_fit(f"· {clean_line(scheduler.why(node.id, now).text)}", width), "yellow")
+            if node.state not in ENDED:
+                yield Text(fit(f"· {clean_line(scheduler.why(node.id, now).text)}", width), "yellow")
                 told += 1
                 if told == 3:
                     return
 
 
 _STYLES = {RunState.COMPLETED: "bold green", RunState.FAILED: "bold red", RunState.CANCELED: "bold yellow"}
-
-
-def _fit(text: str, width: int) -> str:
-    """Cut a line at so many columns."""
-    if cell_len(text) <= width:
-        return text
-    return set_cell_size(text, max(0, width - 1)).rstrip() + "…"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from allready.cli.options import JsonOption, RunArgument, StoreOption, open_settled_store, print_json
+from allready.core.states import ENDED
 
 if TYPE_CHECKING:
     from allready.store.contract import JournalEvent, RunRow, Store, TaskRow
@@ -131,13 +132,10 @@ def _show_events(watch: _Watch, task: str | None, *, follow: bool, json: bool) -
         if over:
             watch.explain_end()
             return
-        if task is not None and watch.store.task(run_id, task).state in _TASK_ENDED:
+        if task is not None and watch.store.task(run_id, task).state in ENDED:
             return
         while not watch.wait() and not watch.over():
             pass
-
-
-_TASK_ENDED = frozenset({"completed", "failed", "skipped", "canceled"})
 
 
 def event_lines(events: Iterable[JournalEvent], width: int | None) -> Iterator[str]:
@@ -210,7 +208,7 @@ def _show_output(watch: _Watch, task_id: str, *, follow: bool) -> None:
                 say(f"--- attempt {task.attempts} ---")
             attempt = task.attempts
             pipes = _pipes(watch.row, task)
-        ended = task.state in _TASK_ENDED
+        ended = task.state in ENDED
         for pipe in pipes:
             pipe.read()
         if not follow or over or ended:

@@ -271,14 +271,13 @@ def counts_text(session: Session) -> str:
 
 
 def _unfinished(session: Session) -> list[str]:
-    """Name the tasks that failed, were skipped or canceled, and say why."""
+    """Name the tasks that failed or were skipped, and say why."""
     lines = [
         f"  {node.state:<9} {node.id}: {clean_line(node.error or '')}"
+        for state in (FAILED, SKIPPED)
         for node in session.scheduler.graph
-        if node.state == FAILED
+        if node.state is state
     ]
-    skipped = [node for node in session.scheduler.graph if node.state == SKIPPED]
-    lines += [f"  {node.state:<9} {node.id}: {clean_line(node.error or '')}" for node in skipped]
     if len(lines) > NAMED:
         lines[NAMED:] = [f"  … and {len(lines) - NAMED} more: allready status {short_id(session.id)}"]
     return lines

@@ -13,11 +13,7 @@ def remaining_seconds(graph: TaskGraph, slots: int, now: float) -> float | None:
     of two lower bounds, the work divided by the places and the longest single task that is left, so a long
     chain is underrated at first.
     """
-    known = [
-        node.finished_at - node.started_at
-        for node in graph
-        if node.state is COMPLETED and node.finished_at is not None and node.started_at is not None
-    ]
+    known = [node.duration for node in graph if node.state is COMPLETED and node.duration is not None]
     average = sum(known) / len(known) if known else None
     work = longest = 0.0
     for node in graph:

@@ -77,6 +77,7 @@ class Session:
         )
         self.on_output: Callable[[str, str, str], None] | None = None
         """Told task, attempt and each piece of text that a command writes, secrets blanked."""
+        self._redactor = Redactor(secret_values(os.environ))
         self._observers: list[Observer] = []
         self._lease = lease
         self._folder = folder
@@ -93,8 +94,7 @@ class Session:
 
     def note_created(self) -> None:
         """Note how the run begins."""
-        goal = Redactor(secret_values(os.environ)).text(self.plan.goal)
-        told = {"goal": goal, "tasks": len(self.scheduler.graph)}
+        told = {"goal": self._redactor.text(self.plan.goal), "tasks": len(self.scheduler.graph)}
         self.note("run.created", {**told, "max_parallel": self.pool.max_concurrent})
 
     def observe(self, observer: Observer) -> None:
@@ -124,7 +124,6 @@ class Session:
         return await self._drive(wait_for_person)
 
     async def _drive(self, wait_for_person: bool) -> RunResult:
-        redactor = Redactor(secret_values(os.environ))
         worker = Worker(
             self.compiled,
             self.scheduler.graph,
@@ -132,7 +131,7 @@ class Session:
             run_id=self.id,
             folder=lambda: self.folder,
             durable=self.store is not None,
-            redactor=redactor,
+            redactor=self._redactor,
             on_output=self.on_output,
         )
         keeper = self._make_keeper()
@@ -153,7 +152,7 @@ class Session:
             journal=self._journal,
             on_outcome=self._on_outcome,
             wait_for_person=wait_for_person,
-            redact=redactor.text,
+            redact=self._redactor.text,
         )
         try:
             if keeper is not None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from allready.agents.base import Agent, Attempt, Dependency, TaskResult
-from allready.agents.command import CommandAgent
+from allready.agents.command import CommandAgent, fill_templates
 from allready.agents.context import completed_dependencies
 from allready.agents.function import FunctionAgent
 from allready.agents.isolated import IsolatedAgent
 from allready.agents.kinds import make_agent
 from allready.agents.secrets import Redactor
-from allready.agents.threads import in_thread, off_the_loop
+from allready.agents.threads import in_thread
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
 from allready.engine.compile import Compiled, needed_results
@@ -31,7 +31,7 @@ from allready.engine.results import (
 )
 from allready.errors import TaskError
 from allready.plan.plan import Command, Function, Prompt, Task, tasks_of
-from allready.plan.template import has_statements, render
+from allready.plan.template import render
 from allready.pool.manager import INLINE_SCOPE, SubAgent
 
 
@@ -77,6 +77,7 @@ class Worker:
     ) -> None:
         self._compiled = compiled
         self._plan = compiled.plan
+        self._plan_folder = compiled.plan.folder.absolute()
         self._graph = graph
         self._results = results
         self._run_id = run_id
@@ -96,8 +97,12 @@ class Worker:
         task = self._plan.tasks[sub_agent.request.task]
         try:
             if isinstance(task.body, Function):
-                return await self._call(task, task.body, sub_agent)
-            return await self._ask(task, sub_agent)
+                value = await self._call(task, task.body, sub_agent)
+            else:
+                value = await self._ask(task, sub_agent)
+            if self._durable and value.output_file is not None and is_long(value.output_file):
+                await in_thread(lambda: sync_output(value, self._folder()), "allready sync")
+            return value
         finally:
             current.sub_agent = None
 
@@ -149,10 +154,7 @@ class Worker:
         if isinstance(task.body, Prompt):
             attempt.prompt = await self._prompt(task.body, attempt)
         if isinstance(agent, CommandAgent):
-            result = await agent.run(attempt)
-            if self._durable and result.output_file is not None and is_long(result.output_file):
-                await in_thread(lambda: sync_output(result, self._folder()), "allready sync")
-            return result
+            return await agent.run(attempt)
         try:
             return as_result(await agent.run(attempt), attempt.folder, self._redactor, durable=self._durable)
         except TaskError as error:
@@ -169,13 +171,7 @@ class Worker:
         return self._agents[name]
 
     async def _prompt(self, body: Prompt, attempt: Attempt) -> str:
-        def fill() -> str:
-            return render(body.text, attempt.scope())
-
-        if has_statements(body.text):
-            text = await off_the_loop(fill, "allready template", attempt.hold_place)
-        else:
-            text = fill()
+        text = await fill_templates([body.text], lambda: render(body.text, attempt.scope()), attempt)
         context = completed_dependencies([d for d in attempt.dependencies.values() if d.direct])
         return f"{text}\n\n{context}" if context else text
 
@@ -231,7 +227,7 @@ class Worker:
             number=sub_agent.request.number,
             folder=folder,
             base_dir=self._plan.base_dir,
-            plan_folder=self._plan.folder.absolute(),
+            plan_folder=self._plan_folder,
             variables=self._plan.vars,
             goal=self._plan.goal,
             grace=sub_agent.grace,
