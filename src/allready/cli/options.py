@@ -1,7 +1,7 @@
 """Options that several commands share, and the settings that stand behind them.
 
 Settings come from `[tool.allready]` in pyproject.toml, `allready.toml` and the environment (`ALLREADY_STORE`,
-`ALLREADY_MAX_PARALLEL`), in rising order; an option on the command line stands above them all.
+`ALLREADY_MODEL`, `ALLREADY_MAX_PARALLEL`), in rising order; an option on the command line stands above them all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import typer
 from allready.errors import PlanError, Problem, UserError
 
 if TYPE_CHECKING:
+    from allready.plan.plan import Limits
     from allready.store.contract import Store
 
 StoreOption = Annotated[
@@ -30,6 +31,21 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what 
 MaxParallelOption = Annotated[
     int | None,
     typer.Option("--max-parallel", min=1, metavar="N", help="Places in the pool. Default: the plan's, or 5"),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="NAME", help="The model, such as openai:gpt-5. Default: ALLREADY_MODEL, or by keys"
+    ),
+]
+MaxTokensOption = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, metavar="N", help="Tokens that the run may use up.")
+]
+MaxRequestsOption = Annotated[
+    int | None, typer.Option("--max-requests", min=1, metavar="N", help="Requests to models it may make.")
+]
+MaxCostOption = Annotated[
+    float | None, typer.Option("--max-cost", min=0, metavar="USD", help="US dollars that it may cost.")
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -49,6 +65,7 @@ class Settings:
     """What is configured, for commands whose option was not given."""
 
     store: str | None = None
+    model: str | None = None
     max_parallel: int | None = None
     quiet: bool = False
 
@@ -98,11 +115,16 @@ def _from_text(key: str, text: str) -> Any:
 
 
 def _set(settings: Settings, key: str, value: Any, where: str, name: str, problems: list[Problem]) -> None:
-    wanted = {"store": str, "max_parallel": int, "quiet": bool}
+    wanted = {"store": str, "model": str, "max_parallel": int, "quiet": bool}
     if key not in wanted:
         problems.append(Problem(f"unknown key {name!r}; there are {', '.join(wanted)}", where))
     elif type(value) is not wanted[key] or (isinstance(value, int) and key == "max_parallel" and value < 1):
-        kinds = {"store": "a URL or path", "max_parallel": "a whole number from 1", "quiet": "true or false"}
+        kinds = {
+            "store": "a URL or path",
+            "model": "the name of a model",
+            "max_parallel": "a whole number from 1",
+            "quiet": "true or false",
+        }
         problems.append(Problem(f"{name} must be {kinds[key]}, not {value!r}", where))
     else:
         setattr(settings, key, value)
@@ -117,6 +139,13 @@ def variables_of(given: list[str] | None) -> dict[str, str]:
             raise UserError(f"--set {text}: write --set NAME=VALUE")
         found[name] = value
     return found
+
+
+def limits_of(max_tokens: int | None, max_requests: int | None, max_cost: float | None) -> Limits:
+    """Give the limits of the options."""
+    from allready.plan.plan import Limits
+
+    return Limits(max_tokens, max_requests, max_cost)
 
 
 def open_settled_store(store: str | None, *, create: bool = False) -> Store:
