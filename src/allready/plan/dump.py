@@ -12,7 +12,10 @@ WIDTH = 100
 """Columns at which long text is folded."""
 
 _Base: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
-_KEY_ORDER = ("goal", "max_parallel", "timeout", "vars", "limits", "resources", "defaults", "agents", "tasks")
+_KEY_ORDER = (
+    *("goal", "answer", "max_parallel", "timeout", "vars", "limits", "resources"),
+    *("defaults", "agents", "tasks"),
+)
 
 
 class _Dumper(_Base):  # type: ignore[misc]

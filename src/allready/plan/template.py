@@ -35,6 +35,8 @@ _WAYS_THROUGH = frozenset({"items", "keys", "values"})
 _SIMPLE = re.compile(
     r"""\{\{\s*(?:tasks\[(?:"([^"\\\n]+)"|'([^'\\\n]+)')\]|([A-Za-z_][A-Za-z0-9_]*))(?:\.([a-z_]+))?\s*\}\}"""
 )
+_NOT_LITERAL = re.compile(r"\{[{%\r\0]|[\r\0]")
+"""What Jinja2 would read as something else: beginnings of templates, and line breaks, which it makes alike."""
 _CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None", "not"})
 GLOBALS = frozenset({"range", "dict", "namespace", "cycler", "joiner"})
 """Jinja2's own functions that templates may use."""
@@ -139,6 +141,15 @@ def _view(dependency: DependencyLike) -> TaskView:
         exit_code=result.exit_code if result else None,
         error=dependency.error,
         title=dependency.title,
+    )
+
+
+def literal(text: str) -> str:
+    """Give a template that becomes `text`, whatever it holds."""
+    if not has_template(text):
+        return text
+    return _NOT_LITERAL.sub(
+        lambda found: '{{ "' + found[0].replace("\r", r"\r").replace("\0", r"\x00") + '" }}', text
     )
 
 

@@ -1,0 +1,58 @@
+"""`DraftTask`: a task as a planner writes it, and how drafts become a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from allready.plan.plan import Limits
+from allready.plan.template import literal
+
+ANSWER_ID = "answer"
+"""The id of the task that a plan with `answer: true` ends with; no other can have it."""
+DEFAULTS = {"failure_strategy": "skip", "max_retries": 1}
+"""For all tasks of a written plan: what fails costs its own branch only; the answer says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftTask:
+    """Something to ask of an agent."""
+
+    id: str
+    title: str
+    """A few words for people; may be empty."""
+    prompt: str
+    """Plain text: `{{` and `{%` in it mean nothing."""
+    agent: str | None
+    """Who does it; None: the router chooses."""
+    depends_on: tuple[str, ...]
+
+
+def task_entry(task: DraftTask) -> dict[str, Any]:
+    """Give the entry under `tasks` in a plan file. Its prompt is a template that gives the draft's text."""
+    entry: dict[str, Any] = {"id": task.id}
+    if task.title:
+        entry["title"] = task.title
+    if task.agent is not None:
+        entry["agent"] = task.agent
+    if task.depends_on:
+        entry["depends_on"] = list(task.depends_on)
+    return {**entry, "prompt": literal(task.prompt)}
+
+
+def plan_document(
+    goal: str,
+    tasks: Sequence[DraftTask],
+    *,
+    limits: Limits | None = None,
+    max_parallel: int | None = None,
+) -> dict[str, Any]:
+    """Give what a plan file with these tasks holds: it ends with an answer to the goal."""
+    document: dict[str, Any] = {"goal": goal, "answer": True}
+    if max_parallel is not None:
+        document["max_parallel"] = max_parallel
+    set_limits = {key: value for key, value in asdict(limits or Limits()).items() if value is not None}
+    if set_limits:
+        document["limits"] = set_limits
+    return {**document, "defaults": dict(DEFAULTS), "tasks": [task_entry(task) for task in tasks]}

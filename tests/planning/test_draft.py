@@ -1,0 +1,53 @@
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from allready.plan.dump import plan_to_yaml
+from allready.plan.plan import Limits
+from allready.plan.template import literal, names_used, render
+from allready.planning.draft import DraftTask, plan_document, task_entry
+
+TEMPLATE_LIKE = st.lists(
+    st.sampled_from(
+        [*"{}%#-+\"'\\\r\n\0 ax\ud800", "{{", "}}", "{%", "%}", "{% raw %}", "{% endraw %}", "{#"]
+    )
+).map("".join)
+
+
+@given(st.text() | TEMPLATE_LIKE)
+@example("{{{%")
+@example("{{ x }}{\r\n")
+@example("{% raw %}{{ a }}{% endraw %}\r")
+def test_a_literal_becomes_the_text_again(text: str) -> None:
+    assert render(literal(text), {}) == text
+    assert names_used(literal(text)) == names_used("")
+
+
+def test_text_without_templates_stays_readable() -> None:
+    assert literal("Say {this} and 5 % of that.\r\n") == "Say {this} and 5 % of that.\r\n"
+
+
+def test_an_entry() -> None:
+    task = DraftTask("b", "Look at it", "Explain {{ x }}.", "reader", ("a",))
+    assert task_entry(task) == {
+        "id": "b",
+        "title": "Look at it",
+        "agent": "reader",
+        "depends_on": ["a"],
+        "prompt": 'Explain {{ "{{" }} x }}.',
+    }
+    assert task_entry(DraftTask("a", "", "Do it.", None, ())) == {"id": "a", "prompt": "Do it."}
+
+
+def test_a_document_in_the_order_of_plan_files() -> None:
+    tasks = [DraftTask("a", "", "Do it.", None, ())]
+    limits = Limits(max_tokens=1000, max_cost=0.5)
+    document = plan_document("Why?", tasks, limits=limits, max_parallel=3)
+    assert plan_to_yaml(document) == (
+        "goal: Why?\n"
+        "answer: true\n"
+        "max_parallel: 3\n"
+        "limits:\n  max_tokens: 1000\n  max_cost: 0.5\n"
+        "defaults:\n  failure_strategy: skip\n  max_retries: 1\n"
+        "tasks:\n- id: a\n  prompt: Do it.\n"
+    )
+    assert set(plan_document("Why?", tasks)) == {"goal", "answer", "defaults", "tasks"}
