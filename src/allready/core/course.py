@@ -36,6 +36,8 @@ STORY_LENGTH = 20_000
 """Steps that are remembered for the story of a task in an error."""
 NAMES_IN_A_REASON = 10
 """Stuck tasks that a reason names; more are counted."""
+LEFT_PAUSED = frozenset({"interrupt", "limit"})
+"""Reasons of a pause in which nobody waits for the run to go on: its driver leaves it once nothing runs."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class Course:
         self.ending: RunState | None = None
         """How the run will end, once everything that runs has stopped."""
         self.pause_reason: str | None = None
-        """`person`, `interrupt`, or `decision` (only a person can go on); None unless paused."""
+        """`person`, `interrupt`, `limit`, or `decision` (only a person can go on); None unless paused."""
         self.paused_at: float | None = None
         self.deadline: float | None = None
         """When the whole run is out of time."""
@@ -325,8 +327,8 @@ class Course:
             return self._end(self.ending, self.error, at)
         if not graph.open and not graph.unended and not self.asking:
             return self._end(RunState.COMPLETED, None, at)
-        if self.pause_reason == "interrupt":
-            return Done(RunState.PAUSED, "interrupted")
+        if self.pause_reason in LEFT_PAUSED:
+            return Done(RunState.PAUSED, self.pause_reason)
         counts = graph.counts
         if graph.open or counts[READY] or self.status is RunState.PAUSED:
             return None

@@ -357,7 +357,8 @@ class DagScheduler(Course):
     def command(self, kind: str, task: str | None, now: float) -> None:
         """Carry out a command: `pause`, `resume`, `interrupt`, `cancel`, `retry`, `approve`, `skip`, `abort`.
 
-        Raises `CommandRefused` (with what to do instead) if it does not apply; then nothing has changed.
+        Two more are the driver's own, with the reason in place of the task: `limit` (pause: a limit of the
+        run is reached) and `fail`. Raises `CommandRefused` (with what to do instead) if it does not apply; then nothing has changed.
         """
         self._leave_batch()
         steering.carry_out(self, kind, task, now)

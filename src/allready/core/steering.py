@@ -1,4 +1,4 @@
-"""What a person may tell a run, and when it applies. Carried out through `DagScheduler.command`."""
+"""What a person or the driver may tell a run, and when it applies; carried out by `DagScheduler.command`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def carry_out(scheduler: DagScheduler, kind: str, task: str | None, now: float) 
     """Carry out one command. Raises `CommandRefused` if it does not apply; then nothing has changed."""
     if kind == "retry":
         _retry(scheduler, task, now)
+    elif kind in DRIVER_COMMANDS:
+        DRIVER_COMMANDS[kind](scheduler, task or kind, now)
     elif kind in RUN_COMMANDS:
         RUN_COMMANDS[kind](scheduler, now)
     elif kind not in TASK_COMMANDS:
@@ -85,6 +87,23 @@ def _cancel(scheduler: DagScheduler, now: float) -> None:
     if scheduler.status is RunState.CREATED:
         scheduler._start(now)
     scheduler._begin_end(RunState.CANCELED, "canceled by a person", "canceled", now)
+
+
+# --- what the driver has to say, with the reason ----------------------------------------------------------
+
+
+def _limit(scheduler: DagScheduler, reason: str, now: float) -> None:
+    """Pause, because a limit of the run is reached: a person has to raise it."""
+    _must_go_on(scheduler, "pause")
+    scheduler._pause("limit", now, reason)
+
+
+def _fail(scheduler: DagScheduler, reason: str, now: float) -> None:
+    """End the run: something that it can't do without has failed."""
+    _must_go_on(scheduler, "end the run")
+    if scheduler.status is RunState.CREATED:
+        scheduler._start(now)
+    scheduler._begin_end(RunState.FAILED, reason, "abort", now)
 
 
 # --- commands for one task --------------------------------------------------------------------------------
@@ -237,3 +256,4 @@ TASK_COMMANDS: Mapping[str, Callable[[DagScheduler, TaskNode, float], None]] = {
     "skip": _skip,
     "abort": _abort,
 }
+DRIVER_COMMANDS: Mapping[str, Callable[[DagScheduler, str, float], None]] = {"limit": _limit, "fail": _fail}

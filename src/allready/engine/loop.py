@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, Protocol
 from uuid_utils import uuid7
 
 from allready.core.actions import Cancel, Done, RunInline, Spawn
+from allready.core.course import LEFT_PAUSED
 from allready.core.events import Completed, Failed, Outcome, TaskEvent
 from allready.core.scheduler import DagScheduler
 from allready.core.states import RUN_ENDED, RunState
+from allready.engine.budget import Budget
 from allready.engine.inbox import Inbox
 from allready.errors import BugError, CommandRefused, ConcurrencyLimit, LeaseLost
 from allready.pool.manager import INLINE_SCOPE, SpawnRequest, SubAgent, SubAgentManager
@@ -61,7 +63,8 @@ class SchedulerLoop:
 
     `work` is called for each attempt; `clock` gives seconds; `on_outcome` is told task, handle and outcome of
     each attempt, before the scheduler is; `redact` is applied to the texts of outcomes before anybody sees
-    them. An error of either comes out of `run()`.
+    them. An error of either comes out of `run()`. A `budget` is asked before the pool, and told what was
+    admitted; whoever runs the attempts tells it what they took.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class SchedulerLoop:
         on_outcome: Callable[[str, str, Outcome], None] | None = None,
         redact: Callable[[str], str] | None = None,
         wait_for_person: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.pool = pool
+        self.budget = budget
         self.inline_pool = inline_pool or SubAgentManager(INLINE_SLOTS, grace=pool.grace, scope=INLINE_SCOPE)
         self.run_id = run_id or str(uuid7())
         """Its name in the pool: runs that share one need different names."""
@@ -193,7 +198,7 @@ class SchedulerLoop:
                 return
 
     def _stays(self) -> bool:
-        paused = self.scheduler.status is RunState.PAUSED and self.scheduler.pause_reason != "interrupt"
+        paused = self.scheduler.status is RunState.PAUSED and self.scheduler.pause_reason not in LEFT_PAUSED
         return paused and self.wait_for_person
 
     def _refusal(self) -> str:
@@ -251,7 +256,7 @@ class SchedulerLoop:
             if isinstance(action, (Spawn, RunInline)):  # a union is made anew each time
                 pool = self.pool if isinstance(action, Spawn) else self.inline_pool
                 try:
-                    handle = pool.spawn(self._request(action))
+                    handle = self._admit(pool, action)
                 except ConcurrencyLimit as limit:
                     any_concurrency_failure = True
                     scheduler.record_spawn_failure(action.task, limit, now)
@@ -274,9 +279,29 @@ class SchedulerLoop:
         scheduler.record_batch_backoff(bool(launches), any_concurrency_failure)
         self.pool.turn_over(self.run_id)
         self.inline_pool.turn_over(self.run_id)
+        if self.budget is not None:
+            self._pause_at_limit(now)
         if launches or cancels or any_concurrency_failure:
             self._idle_rounds = 0
         return done
+
+    def _admit(self, pool: SubAgentManager, action: Spawn | RunInline) -> str:
+        if self.budget is None:
+            return pool.spawn(self._request(action))
+        agent = self.scheduler.graph.by_id[action.task].agent
+        self.budget.check(agent)
+        handle = pool.spawn(self._request(action))
+        self.budget.reserve(handle, agent)
+        return handle
+
+    def _pause_at_limit(self, now: float) -> None:
+        """Pause when only a higher limit helps, and all that can go on without one has ended."""
+        assert self.budget is not None
+        scheduler = self.scheduler
+        reached, self.budget.reached = self.budget.reached, None
+        going = scheduler.status is RunState.RUNNING and scheduler.ending is None
+        if reached is not None and going and not scheduler.graph.active:
+            scheduler.command("limit", reached, now)
 
     def _request(self, action: Spawn | RunInline) -> SpawnRequest:
         if isinstance(action, RunInline):

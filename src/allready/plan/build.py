@@ -23,7 +23,7 @@ from allready.plan.models import (
     TaskSettings,
     shorten,
 )
-from allready.plan.plan import Limits, Plan
+from allready.plan.plan import ANSWER, Limits, Plan
 from allready.plan.problems import empty_values, findings, keys_at, model_keys
 from allready.plan.report import Report
 from allready.plan.tasks import make_task
@@ -52,7 +52,7 @@ def build_plan(
     tasks = [task if isinstance(task, dict) else {} for task in raw_tasks]
 
     values = fill_variables(_part(raw, "vars"), variables, report)
-    ids = _ids(tasks, report)
+    ids = _ids(tasks, report, answer=head.answer)
     for name in values.keys() & ids.keys():
         report.add(f"a variable and a task are both called {name!r}: rename one", ("vars", name), at_key=True)
     dependencies = _dependencies(tasks, ids, report)
@@ -80,6 +80,7 @@ def build_plan(
         limits=Limits(**head.limits.model_dump()),
         resources=head.resources,
         timeout=head.timeout,
+        answer=head.answer,
         tasks={task.id: task for task in made},
         base_dir=base_dir or Path.cwd(),
         source=document.file,
@@ -171,19 +172,19 @@ def _check_body(task: Mapping[str, Any], path: tuple[str, int], report: Report) 
         report.add(
             "agent goes with prompt; a command (run) has no agent: remove one", (*path, "agent"), at_key=True
         )
-    elif not runs and not prompts:
+    elif not runs and not prompts and "agent" not in task:
         report.add("a task needs run (a command) or prompt (something to ask of an agent)", path)
-    elif prompts:
+    elif not runs:
         for key in _RUN_ONLY:
             if key in task:
                 report.add(
-                    f"{key} is for commands (run), and this task has a prompt: remove it",
+                    f"{key} is for commands (run), and this task is for an agent: remove it",
                     (*path, key),
                     at_key=True,
                 )
 
 
-def _ids(tasks: list[dict[str, Any]], report: Report) -> dict[str, int]:
+def _ids(tasks: list[dict[str, Any]], report: Report, *, answer: bool) -> dict[str, int]:
     """Give id → index of the task; ids that are not valid are left out, doubled ones reported."""
     ids: dict[str, int] = {}
     for index, task in enumerate(tasks):
@@ -198,6 +199,11 @@ def _ids(tasks: list[dict[str, Any]], report: Report) -> dict[str, int]:
             )
         else:
             ids[name] = index
+    if ANSWER in ids and answer:
+        report.add(
+            f"the id {ANSWER!r} belongs to the task that answers the goal (answer: true): rename this one",
+            ("tasks", ids[ANSWER], "id"),
+        )
     return ids
 
 

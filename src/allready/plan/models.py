@@ -177,7 +177,7 @@ class TaskSettings(_Model):
 
 
 class TaskFile(TaskSettings):
-    """A task: a command (`run`) or something to ask of an agent (`prompt`)."""
+    """A task: a command (`run`) or something for an agent (`prompt`, or just `agent`)."""
 
     id: Name
     """Names the task, in `depends_on`, templates and commands."""
@@ -186,7 +186,7 @@ class TaskFile(TaskSettings):
     run: CommandLine | None = None
     """The command (template): text that is split as a shell would, or a list of arguments."""
     prompt: Annotated[str, StringConstraints(min_length=1)] | None = None
-    """What to ask of the agent (template)."""
+    """What to ask of the agent (template). Default, with `agent`: the task's title and the goal."""
     depends_on: list[str] | None = None
     """Ids of the tasks that come first."""
 
@@ -264,6 +264,9 @@ class PlanHead(_Model):
     """Named resources of the pool: name → how many units there are."""
     timeout: Timeout | None = None
     """How long the whole run may take."""
+    answer: bool = False
+    """Whether the run ends with an answer to the goal, made of what its tasks gave: one more task,
+    `answer`. Default false."""
 
 
 class PlanFile(PlanHead):

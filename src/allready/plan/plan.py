@@ -47,6 +47,8 @@ class Prompt:
     text: str
     agent: str | None = None
     """None: the router chooses."""
+    by: Any = None
+    """An agent from Python that answers it: an `Agent` of pydantic-ai, or `package.module:name` of one."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,7 +69,15 @@ class Function:
         return f"{getattr(call, '__module__', '?')}:{getattr(call, '__qualname__', repr(call))}"
 
 
-Body = Command | Prompt | Function
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """The answer to the plan's goal, put together from what its tasks gave."""
+
+
+Body = Command | Prompt | Function | Answer
+
+ANSWER = "answer"
+"""Id of the task that a plan with `answer` ends with."""
 
 
 @dataclass(slots=True)
@@ -117,6 +127,9 @@ class Plan:
     """Named resources of the pool, and how many units there are."""
     timeout: float | None = None
     """Seconds for the whole run."""
+    answer: bool = False
+    """Whether the run ends with an answer to the goal: one more task, `answer`, made of what the others
+    gave."""
     tasks: dict[str, Task] = field(default_factory=dict)
     base_dir: Path = field(default_factory=Path.cwd)
     """Where relative working directories start: the directory in which the run was started."""
@@ -194,6 +207,34 @@ class Plan:
         self.tasks[name] = Task(name, body, depends_on=tuple(depends_on), **convert_settings(settings))
         return name
 
+    def ask(
+        self,
+        prompt: str,
+        *,
+        id: str,  # noqa: A002 - the key's name in plan files
+        agent: Any = None,
+        depends_on: Sequence[str] = (),
+        **settings: Any,
+    ) -> str:
+        """Add something to ask of an agent as a task, and give its id.
+
+        `prompt` is a template, as in plan files; what the dependencies gave is put after it. `agent` is the
+        name of an agent, an `Agent` of pydantic-ai, or `package.module:name` of one; None: one is chosen. What
+        it gives reaches functions that depend on the task as it is, typed outputs included. `settings` are
+        those of `add`. Raises `PlanError` for what is not valid.
+        """
+        problems = check_settings(id, settings)
+        if id in self.tasks:
+            problems.append(f"task id {id!r} is used twice")
+        problems += _check_depends_on(id, depends_on)
+        problems += _check_prompt(id, prompt, agent)
+        named = isinstance(agent, str) and ":" not in agent
+        if problems:
+            raise PlanError(Problem(text, self.source) for text in problems)
+        body = Prompt(prompt, agent if named else None, None if named else agent)
+        self.tasks[id] = Task(id, body, depends_on=tuple(depends_on), **convert_settings(settings))
+        return id
+
     def link(self) -> None:
         """Make the parameters of functions that are named after tasks their dependencies.
 
@@ -244,12 +285,25 @@ def _check_call(name: object, call: object, args: object, kwargs: object, depend
         isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)
     ):
         problems.append(f"task {name!r}: kwargs maps names to arguments, not {kwargs!r}")
+    return problems + _check_depends_on(name, depends_on)
+
+
+def _check_depends_on(name: object, depends_on: object) -> list[str]:
     if (
         isinstance(depends_on, str | bytes)
         or not isinstance(depends_on, Sequence)
         or not all(isinstance(dependency, str) for dependency in depends_on)
     ):
-        problems.append(f"task {name!r}: depends_on is a list of ids, not {depends_on!r}")
+        return [f"task {name!r}: depends_on is a list of ids, not {depends_on!r}"]
+    return []
+
+
+def _check_prompt(name: object, prompt: object, agent: object) -> list[str]:
+    problems = []
+    if not isinstance(prompt, str) or not prompt.strip():
+        problems.append(f"task {name!r}: prompt is what to ask, not {prompt!r}")
+    if agent is not None and not isinstance(agent, str) and not hasattr(agent, "run_stream_events"):
+        problems.append(f"task {name!r}: agent is a name or an Agent of pydantic-ai, not {agent!r}")
     return problems
 
 

@@ -8,6 +8,9 @@ from allready.core.states import FailureStrategy, RunIf
 from allready.plan.models import TaskFile, TaskSettings
 from allready.plan.plan import Body, Command, Prompt, Task
 
+PROMPT = "{}\n\n{{{{ goal }}}}"
+"""Of a task that only names its agent, whose instructions say what to do; filled with the task's title."""
+
 
 def make_task(model: TaskFile, defaults: TaskSettings, argv: tuple[str, ...]) -> Task:
     """Give the task. `argv` are the arguments of its command."""
@@ -20,8 +23,8 @@ def make_task(model: TaskFile, defaults: TaskSettings, argv: tuple[str, ...]) ->
         return fallback
 
     body: Body
-    if model.prompt is not None:
-        body = Prompt(model.prompt, setting("agent"))
+    if model.run is None:
+        body = Prompt(model.prompt or PROMPT.format(model.title or model.id), setting("agent"))
     else:
         body = Command(
             argv,
