@@ -1,0 +1,262 @@
+"""What providers of models, and the libraries that talk to them, raise: as errors of tasks.
+
+* `TransientError`: a rate limit, an overload, a server's own trouble, a connection that can't be made or
+  broke off, a timeout. The task is put back and tried later; it costs no retry.
+* `PermanentError`: the request will be refused again (credentials, quota, unknown model, an invalid request,
+  a full context window). The message says what to do.
+* `TaskError`: the model answered, but not with what can be used. Another try may bring it.
+
+pydantic-ai sorts the errors of the providers it knows into categories. Exceptions that come through as the
+libraries raised them are known by the names of their classes, so that nothing has to be imported for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from allready.agents.models import OPENAI_NAMES, keys_of, split_name
+from allready.agents.secrets import Redactor, secret_values
+from allready.errors import PermanentError, TaskError, TransientError, text_of
+
+MAX_SAID = 300
+"""Characters of what the other side said that are shown."""
+DOCTOR = "Check it with: allready doctor"
+_FOR_NOW = frozenset({408, 409, 425, 429, 499})
+"""Statuses below 500 that another try can end otherwise."""
+_NEVER = frozenset({501, 505})
+"""Statuses from 500 that another try can't."""
+_BROKEN = frozenset(
+    {"APIConnectionError", "TransportError", "ConnectionError", "TimeoutError", "StreamError"}
+)
+"""Classes that mean a connection: openai, anthropic, httpx and Python's own."""
+_SLOW = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError", "ModelTimeoutError"})
+_NOT_TO_BE_REACHED = frozenset({"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"})
+"""Classes that mean an address or header that can't be right."""
+_NO_TRUST = "CERTIFICATE_VERIFY_FAILED"
+_TOO_LARGE = "request too large"
+"""How OpenAI begins a 429 for a request that is larger than all that its limit allows in a minute."""
+
+
+def task_error(error: Exception, what: str) -> TaskError:
+    """Give the task error that an exception from a request to a model stands for; a `TaskError` as it is.
+
+    `what` begins the message: the model's full name, so that the advice can name its key, or other words.
+    """
+    if isinstance(error, TaskError):
+        return error
+    found = _classified(error, what)
+    found.__cause__ = error
+    return found
+
+
+def _classified(error: Exception, what: str) -> TaskError:
+    if isinstance(error, ExceptionGroup):
+        return _of_group(error, what)
+    for sort in (_of_pydantic_ai, _of_status, _of_connection):
+        found = sort(error, what)
+        if found is not None:
+            return found
+    return TaskError(_text(what, f"{type(error).__name__}: {text_of(error)}"))
+
+
+def _of_group(group: ExceptionGroup[Any], what: str) -> TaskError:
+    """Judge several at once, as when every model of a fallback chain failed: the most hopeful one counts."""
+    errors = [task_error(error, what) for error in group.exceptions]
+    waits = [error for error in errors if isinstance(error, TransientError)]
+    if waits:
+        known = [error.retry_after for error in waits if error.retry_after is not None]
+        return TransientError(text_of(waits[0]), min(known, default=None))
+    hopeful = [error for error in errors if not isinstance(error, PermanentError)]
+    first = (hopeful or errors)[0]
+    return type(first)(text_of(first))
+
+
+# --- sorted by pydantic-ai --------------------------------------------------------------------------------
+
+
+def _of_pydantic_ai(error: Exception, what: str) -> TaskError | None:
+    from pydantic_ai import exceptions
+
+    if isinstance(error, exceptions.ModelAPIError):
+        return _of_api(error, what)
+    if isinstance(error, exceptions.UsageLimitExceeded):
+        said = text_of(error).partition(" Consider raising the limit")[0]
+        return PermanentError(_text(what, said, "raise the limit"))
+    if isinstance(error, exceptions.ContentFilterError):
+        advice = "ask in other words, or use another model"
+        return TaskError(_text(what, f"held back by the provider's content filter: {error.message}", advice))
+    if isinstance(error, exceptions.OutputTokenLimitExceeded):
+        advice = "ask for less, or use a model with a larger limit"
+        return PermanentError(_text(what, f"its limit of output was reached: {error.message}", advice))
+    if isinstance(error, exceptions.UnexpectedModelBehavior):
+        reason = f" ({text_of(error.__cause__)})" if error.__cause__ is not None else ""
+        return TaskError(_text(what, f"{error.message}{reason}"))
+    if isinstance(error, exceptions.UserError):
+        return PermanentError(_text(what, error.message))
+    return None
+
+
+def _of_api(error: Any, what: str) -> TaskError | None:
+    from pydantic_ai import exceptions
+
+    said, after = _said(error), error.retry_after
+    match error:
+        case exceptions.ModelRateLimitError() if said.lower().startswith(_TOO_LARGE):
+            return PermanentError(_text(what, said, "give the agent less to read, or use another model"))
+        case exceptions.ModelRateLimitError():
+            return TransientError(_text(what, f"rate limit: {said}"), after)
+        case exceptions.ModelQuotaExceededError():
+            advice = "top up the account, or use another model"
+            return PermanentError(_text(what, f"the quota is used up: {said}", advice))
+        case exceptions.ModelOverloadedError():
+            return TransientError(_text(what, f"overloaded: {said}"), after)
+        case exceptions.ModelUnavailableError():
+            return TransientError(_text(what, f"unavailable: {said}"), after)
+        case exceptions.ModelServerError() if _status(error) not in _NEVER:
+            return TransientError(_text(what, f"the provider has trouble: {said}"), after)
+        case exceptions.ModelContextWindowExceededError():
+            advice = "give the agent less to read, or use a model with a larger window"
+            return PermanentError(_text(what, f"the context window is full: {said}", advice))
+        case exceptions.ModelRequestTimeout():
+            return TransientError(_text(what, f"no answer in time: {said}"), after)
+        case exceptions.ModelConnectionError():
+            return _of_connection(error, what)
+    return _of_status(error, what)
+
+
+# --- by status, and by what became of the connection ------------------------------------------------------
+
+
+def _of_status(error: Exception, what: str) -> TaskError | None:
+    status = _status(error)
+    if status is None or not 400 <= status < 600:
+        return None
+    said = _said(error)
+    if status in _FOR_NOW or (status >= 500 and status not in _NEVER):
+        return TransientError(_text(what, f"not now ({status}): {said}"), _retry_after(error))
+    return _refused(status, said, what)
+
+
+def _refused(status: int, said: str, what: str) -> PermanentError:
+    if status in (401, 403):
+        return PermanentError(
+            _text(what, f"access denied ({status}): {said}", f"{_key_advice(what)}; {DOCTOR}")
+        )
+    if status == 404:
+        return PermanentError(_text(what, f"not found: {said}", f"{_name_advice(what)} {DOCTOR}"))
+    if status == 402:
+        return PermanentError(_text(what, f"payment is needed: {said}", "top up the account"))
+    if status == 413:
+        return PermanentError(_text(what, f"the request is too large: {said}", "give the agent less to read"))
+    return PermanentError(_text(what, f"the request was refused ({status}): {said}", DOCTOR))
+
+
+def _key_advice(what: str) -> str:
+    keys = keys_of(what)
+    return f"is {' or '.join(keys)} right, and may it use this model?" if keys else "is the API key right?"
+
+
+def _name_advice(what: str) -> str:
+    advice = "is the model's name (--model, or the agent's) right, and the server's address?"
+    if split_name(what)[0] in OPENAI_NAMES - {"openai-chat"} and os.environ.get("OPENAI_BASE_URL"):
+        advice += " Many servers know only chat completions (openai-chat:NAME)."
+    return advice
+
+
+def _of_connection(error: Exception, what: str) -> TaskError | None:
+    chain = list(_chain(error))
+    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
+    if not names & _BROKEN and not names & _NOT_TO_BE_REACHED:
+        return None
+    said = _deepest(chain)
+    where = next(filter(None, map(_address, chain)), None)
+    at = f" with {where}" if where else ""
+    if names & _NOT_TO_BE_REACHED or _NO_TRUST in said:
+        advice = f"is the server's address right? {DOCTOR}"
+        return PermanentError(_text(what, f"no connection{at} is possible: {said}", advice))
+    if names & _SLOW:
+        return TransientError(_text(what, f"no answer in time{at}: {said}"))
+    return TransientError(_text(what, f"no connection{at}, or it broke off: {said}"))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _deepest(chain: list[BaseException]) -> str:
+    """Give the text of the first cause that has one: outer ones say only that there was an error."""
+    texts = [text_of(link) for link in chain]
+    return next((text for text in reversed(texts) if text), type(chain[0]).__name__)
+
+
+def _address(error: BaseException) -> str | None:
+    """Give host and port that a request went to, if the exception still knows."""
+    try:
+        url = error.request.url  # type: ignore[attr-defined]
+        return f"{url.host}:{url.port}" if url.port else str(url.host)
+    except (AttributeError, RuntimeError):  # httpx raises RuntimeError for an exception without a request
+        return None
+
+
+def _status(error: Exception) -> int | None:
+    for value in (
+        getattr(error, "status_code", None),
+        getattr(error, "code", None),
+        getattr(getattr(error, "response", None), "status_code", None),
+    ):
+        if isinstance(value, int):
+            return value
+    return None
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Give seconds from the header of a bare exception; dates, which no provider sends, are left aside."""
+    known = getattr(error, "retry_after", None)
+    if isinstance(known, int | float):
+        return float(known)
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        seconds = float(headers["retry-after"]) if headers is not None else -1.0
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+# --- texts ------------------------------------------------------------------------------------------------
+
+
+def _said(error: Any) -> str:
+    """Give what the other side said, out of the body if there is one."""
+    for source in ("body", "details"):
+        said = _message(getattr(error, source, None))
+        if said:
+            return said
+    message = getattr(error, "message", None)
+    if getattr(error, "body", None) is None and isinstance(message, str) and message:
+        return message
+    status = _status(error)
+    return f"status {status}, without a reason" if status is not None else text_of(error)
+
+
+def _message(body: Any) -> str | None:
+    """Find the message in the body of an error: `{error: {message}}`, `{detail}`, `{error}`, a text."""
+    if isinstance(body, list) and body:
+        return _message(body[0])
+    if isinstance(body, Mapping):
+        return next(filter(None, (_message(body.get(key)) for key in ("error", "message", "detail"))), None)
+    if isinstance(body, str) and not body.lstrip().startswith("<"):
+        return body.strip() or None
+    return None
+
+
+def _text(what: str, said: str, advice: str | None = None) -> str:
+    said = Redactor(secret_values(os.environ)).text(" ".join(said.split())).rstrip(".")
+    if len(said) > MAX_SAID:
+        said = f"{said[: MAX_SAID - 1]}…"
+    return f"{what}: {said}" + (f". {advice[0].upper()}{advice[1:]}" if advice else "")
