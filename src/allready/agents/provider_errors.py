@@ -32,6 +32,7 @@ _BROKEN = frozenset(
 )
 """Classes that mean a connection: openai, anthropic, httpx and Python's own."""
 _SLOW = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError", "ModelTimeoutError"})
+_UNREACHED = frozenset({"ConnectError", "ConnectionRefusedError", "gaierror"})
 _NOT_TO_BE_REACHED = frozenset({"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"})
 """Classes that mean an address or header that can't be right."""
 _NO_TRUST = "CERTIFICATE_VERIFY_FAILED"
@@ -142,7 +143,7 @@ def _of_status(error: Exception, what: str) -> TaskError | None:
 def _refused(status: int, said: str, what: str) -> PermanentError:
     if status in (401, 403):
         return PermanentError(
-            _text(what, f"access denied ({status}): {said}", f"{_key_advice(what)}; {DOCTOR}")
+            _text(what, f"access denied ({status}): {said}", f"{_key_advice(what)} {DOCTOR}")
         )
     if status == 404:
         return PermanentError(_text(what, f"not found: {said}", f"{_name_advice(what)} {DOCTOR}"))
@@ -172,13 +173,15 @@ def _of_connection(error: Exception, what: str) -> TaskError | None:
         return None
     said = _deepest(chain)
     where = next(filter(None, map(_address, chain)), None)
-    at = f" with {where}" if where else ""
+    server = f"the server {where}" if where else "the server"
     if names & _NOT_TO_BE_REACHED or _NO_TRUST in said:
         advice = f"is the server's address right? {DOCTOR}"
-        return PermanentError(_text(what, f"no connection{at} is possible: {said}", advice))
+        return PermanentError(_text(what, f"no connection with {server} is possible: {said}", advice))
     if names & _SLOW:
-        return TransientError(_text(what, f"no answer in time{at}: {said}"))
-    return TransientError(_text(what, f"no connection{at}, or it broke off: {said}"))
+        return TransientError(_text(what, f"no answer in time from {server}"))
+    if names & _UNREACHED:
+        return TransientError(_text(what, f"{server} can't be reached: {said}", "is it running?"))
+    return TransientError(_text(what, f"the connection with {server} broke off: {said}"))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -191,7 +194,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _deepest(chain: list[BaseException]) -> str:
     """Give the text of the first cause that has one: outer ones say only that there was an error."""
-    texts = [text_of(link) for link in chain]
+    texts = [text_of(link) for link in chain if isinstance(link, Exception)]
     return next((text for text in reversed(texts) if text), type(chain[0]).__name__)
 
 
