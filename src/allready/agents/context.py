@@ -84,21 +84,26 @@ def cut_middle(text: str, limit: int) -> str:
 
     A letter stays with its combining marks. A `limit` too small for the mark gives only the beginning.
     """
+    return "".join(cut_parts(text, limit))
+
+
+def cut_parts(text: str, limit: int) -> tuple[str, str, str]:
+    """Give what `cut_middle` puts together: the beginning, the mark, and the end; the last two may be empty."""
     if len(text) <= limit:
-        return text
+        return text, "", ""
     kept = 0
     for _ in range(3):  # the mark's own length depends on how much is kept
         kept = limit - len(_cut_mark(len(text) - kept))
     if kept < 0:
-        return text[: _cluster_start(text, limit)]
+        return text[: _cluster_start(text, limit)], "", ""
     end = _cluster_start(text, kept - kept // 2)
     begin = _cluster_end(text, len(text) - kept // 2)
-    return text[:end] + _cut_mark(begin - end) + text[begin:]
+    return text[:end], _cut_mark(begin - end), text[begin:]
 
 
 def clean(text: str) -> str:
     """Give `text` without control characters (newlines and tabs stay) and without any tag of the block."""
-    return _neutralise(_printable(text))
+    return _neutralise(printable(text))
 
 
 # --- the parts of an element ------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ def _head(dependency: Dependency) -> str:
 
 
 def _attribute(value: str) -> str:
-    line = " ".join(_printable(value).split())
+    line = " ".join(printable(value).split())
     if len(line) > TITLE_LIMIT:
         line = line[: _cluster_start(line, TITLE_LIMIT - 1)] + "…"
     return escape(line)
@@ -179,7 +184,8 @@ _UNSEEN = re.compile(
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Give `text` without control characters; newlines, all made alike, and tabs stay."""
     text = _LINE_BREAK.sub("\n", _TERMINAL_CODE.sub("", text))
     return _LONE_SURROGATE.sub("\ufffd", _UNSEEN.sub("", text))
 

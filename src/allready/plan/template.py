@@ -36,7 +36,7 @@ _SIMPLE = re.compile(
     r"""\{\{\s*(?:tasks\[(?:"([^"\\\n]+)"|'([^'\\\n]+)')\]|([A-Za-z_][A-Za-z0-9_]*))(?:\.([a-z_]+))?\s*\}\}"""
 )
 _NOT_LITERAL = re.compile(r"\{[{%\r\0]|[\r\0]")
-"""What Jinja2 would read as something else: beginnings of templates, and line breaks, which it makes alike."""
+"""What Jinja2 would change: beginnings of templates, and line breaks, which it makes alike."""
 _CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None", "not"})
 GLOBALS = frozenset({"range", "dict", "namespace", "cycler", "joiner"})
 """Jinja2's own functions that templates may use."""

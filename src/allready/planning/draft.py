@@ -9,8 +9,6 @@ from typing import Any
 from allready.plan.plan import Limits
 from allready.plan.template import literal
 
-ANSWER_ID = "answer"
-"""The id of the task that a plan with `answer: true` ends with; no other can have it."""
 DEFAULTS = {"failure_strategy": "skip", "max_retries": 1}
 """For all tasks of a written plan: what fails costs its own branch only; the answer says what is missing."""
 
