@@ -85,8 +85,9 @@ class ScriptedModel(FunctionModel):
         async with aclosing(self._say(_request(messages, info, self.model_name, streamed=False))) as saying:
             async for answer, _ in saying:
                 said = answer
-        calls = [ToolCallPart(call.tool, dict(call.arguments)) for call in said.calls]
-        return ModelResponse(parts=calls or [TextPart(said.text)])
+        if not said.calls:
+            return ModelResponse(parts=[TextPart(said.text)])
+        return ModelResponse(parts=[ToolCallPart(call.tool, dict(call.arguments)) for call in said.calls])
 
     async def _streamed(
         self, messages: list[ModelMessage], info: AgentInfo

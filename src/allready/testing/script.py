@@ -63,7 +63,8 @@ Answer: TypeAlias = str | Mapping[str, Any] | Call | tuple[Call, ...] | Refused 
 """Text, structured output (a mapping), one or several calls of tools, or something that goes wrong."""
 Rule: TypeAlias = Answer | list[Any] | Callable[[str], Answer | Awaitable[Answer]]
 """An answer; a list of rules, one after the other (the last stays); or what makes it from the prompt."""
-Rules: TypeAlias = Mapping[str | re.Pattern[str], Rule]
+Rules: TypeAlias = Mapping[Any, Rule]
+"""Words that a prompt has in it, or a pattern (`re.compile`) that is found in it → what answers it."""
 PlanRule: TypeAlias = Sequence[Any] | Mapping[str, Any] | Refused | Dropped | Exception
 """A plan's tasks, or a list of such (and of other answers) for one request after the other."""
 
