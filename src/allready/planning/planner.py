@@ -1,0 +1,222 @@
+"""`LlmPlanner`: from a goal to tasks, each given while the model still writes the next ones."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from allready.agents.definitions import AgentDefinition
+from allready.agents.usage import Usage
+from allready.core.policy import defer_delay
+from allready.errors import OutsideError, TransientError
+from allready.plan.plan import Limits
+from allready.planning.draft import DraftTask
+from allready.planning.draft_check import DraftCheck
+from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
+from allready.planning.json_stream import ItemReader
+from allready.planning.prompts import plan_schema, planner_instructions, planner_prompt
+from allready.planning.requests import CUT_OFF, Request, limit_reached
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model, ModelRequestParameters
+
+MAX_TASKS = 20
+"""Tasks of one plan, unless the user wants more: models write few well, and many alike."""
+PATIENCE = 600.0
+"""Seconds of waiting in all, while the provider refuses, until planning is given up."""
+TOOL = "write_plan"
+"""Name of the tool for models that answer with JSON only by calling one."""
+_PURPOSE = "The plan: the tasks that lead to the goal."
+
+
+class LlmPlanner:
+    """Writes plans with a model. Stateless but for what it has used up: can be asked again.
+
+    `on_usage` is called after each request. `allowance` is what all requests together may use up: when it is
+    reached no further one is made. `seed` decides the jitter of waiting; None: chance does.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        agents: Sequence[AgentDefinition],
+        *,
+        max_tasks: int = MAX_TASKS,
+        on_usage: Callable[[Usage], None] | None = None,
+        allowance: Limits = Limits(),  # noqa: B008 - frozen
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        seed: int | None = None,
+    ) -> None:
+        self._model = model
+        self._agents = tuple(agents)
+        self._names = [agent.name for agent in agents]
+        self._max_tasks = max_tasks
+        self._on_usage = on_usage
+        self._allowance = allowance
+        self._sleep = sleep
+        self._seed = secrets.randbits(64) if seed is None else seed
+        self.used = Usage()
+        """By all requests so far."""
+
+    async def write(
+        self, goal: str, *, taken: Sequence[DraftTask] = (), keep: bool = False
+    ) -> AsyncGenerator[PlannerEvent]:
+        """Write a plan for `goal`; when it ends, all tasks written are together a valid one.
+
+        `taken` are tasks that are there already and stay. If the plan is not valid, or the stream broke off,
+        it is asked for `Again`: with `keep` what was written stays, too, and only the rest is asked for; else
+        it is void. An invalid plan is corrected once. Close the generator to stop the request.
+
+        Raises `PlanningFailed` (no valid plan, or `allowance` reached), `OutsideError` (the provider refused
+        for longer than `PATIENCE`), `PermanentError` (it will refuse again) and `TaskError` (anything else
+        that went wrong there).
+        """
+        check = self._check(taken)
+        problems: list[str] = []
+        earlier, rounds, waits = "", list[str](), _Waits(self._seed)
+        while len(check.fixed) < self._max_tasks:
+            self._check_allowance(problems, rounds)
+            attempt = self._attempt(goal, check, problems, earlier)
+            async with aclosing(attempt.events()) as events:
+                async for event in events:
+                    yield event
+            if attempt.text:
+                rounds.append(attempt.text)
+            if attempt.refusal is not None:
+                if attempt.text:
+                    check = self._check(check.tasks if keep else taken)
+                    yield Again(str(attempt.refusal))
+                delay = waits.next(attempt.refusal)
+                yield Waiting(str(attempt.refusal), delay)
+                await self._sleep(delay)
+                continue
+            found = attempt.problems()
+            if not found:
+                return
+            if problems:
+                raise _failed(
+                    f"{self._model.model_id} gave no valid plan, nor a valid correction", found, rounds
+                )
+            problems, earlier = found, attempt.text
+            check = self._check(check.tasks if keep else taken)
+            yield Again("the plan is not valid", tuple(problems))
+
+    def _check(self, fixed: Sequence[DraftTask]) -> DraftCheck:
+        return DraftCheck(fixed, self._names, self._max_tasks)
+
+    def _attempt(self, goal: str, check: DraftCheck, problems: Sequence[str], earlier: str) -> _Attempt:
+        room = self._max_tasks - len(check.fixed)
+        prompt = planner_prompt(
+            goal, self._agents, room, fixed=list(check.fixed.values()), problems=problems, earlier=earlier
+        )
+        request = Request(
+            self._model,
+            planner_instructions(self._agents, self._max_tasks),
+            prompt,
+            plan_output(self._model, self._names, room),
+            self._count,
+        )
+        return _Attempt(request, check)
+
+    def _count(self, usage: Usage) -> None:
+        self.used += usage
+        if self._on_usage is not None:
+            self._on_usage(usage)
+
+    def _check_allowance(self, problems: Sequence[str], rounds: Sequence[str]) -> None:
+        limit = limit_reached(self.used, self._allowance)
+        if limit is not None:
+            raise _failed(f"planning has reached {limit}: raise it, or plan less", problems, rounds)
+
+
+class _Attempt:
+    """One request for a plan, or for the rest of one."""
+
+    def __init__(self, request: Request, check: DraftCheck) -> None:
+        self._request = request
+        self._check = check
+        self._reader = ItemReader("tasks")
+        self.text = ""
+        """All that the model wrote."""
+        self.refusal: TransientError | None = None
+        """Why the provider did not answer, or not to the end."""
+
+    async def events(self) -> AsyncGenerator[Written | Noted]:
+        pieces: list[str] = []
+        try:
+            async with aclosing(self._request.pieces()) as stream:
+                async for piece in stream:
+                    pieces.append(piece)
+                    for item in self._reader.feed(piece):
+                        for event in self._check.take(item):
+                            yield event
+        except TransientError as error:
+            self.refusal = error
+        self.text = "".join(pieces)
+
+    def problems(self) -> list[str]:
+        """Give all that is wrong with the plan that was written."""
+        incomplete = None
+        if self._request.finish_reason == CUT_OFF:
+            incomplete = "the plan breaks off, as it was longer than the model may write: write a shorter one"
+        elif not self._reader.found:
+            incomplete = 'there is no JSON object {"tasks": […]} in the answer'
+        elif not self._reader.closed:
+            incomplete = "the list of tasks breaks off before its end"
+        return self._check.finish(incomplete)
+
+
+class _Waits:
+    """How long to wait for a provider that refuses, and for how long in all."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._refusals = 0
+        self._waited = 0.0
+
+    def next(self, refusal: TransientError) -> float:
+        """Give seconds until it may be asked again. Raises `OutsideError` when patience is at its end."""
+        self._refusals += 1
+        delay = defer_delay(self._refusals, refusal.retry_after, self._seed, 0)
+        self._waited += delay
+        if self._waited > PATIENCE:
+            raise OutsideError(
+                f"{refusal}. Waiting for it would take more than {PATIENCE / 60:.0f} minutes: try again later"
+            ) from refusal
+        return delay
+
+
+def plan_output(model: Model, agents: Sequence[str], max_tasks: int) -> ModelRequestParameters:
+    """Give the shape in which the model has to answer, in the strictest way that it supports."""
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.output import OutputObjectDefinition
+    from pydantic_ai.tools import ToolDefinition
+
+    schema = plan_schema(agents, max_tasks)
+    try:
+        profile = model.profile
+    except NotImplementedError:
+        # a chain of models: each takes the way that pydantic-ai prefers for it
+        mode = "auto"
+    else:
+        native = profile.get("supports_json_schema_output", False)
+        mode = "native" if native else "tool" if profile.get("supports_tools", True) else "prompted"
+    return ModelRequestParameters(
+        output_mode=mode,
+        output_object=OutputObjectDefinition(json_schema=schema, name="plan", description=_PURPOSE),
+        output_tools=[
+            ToolDefinition(name=TOOL, description=_PURPOSE, parameters_json_schema=schema, kind="output")
+        ],
+        allow_text_output=mode in ("native", "prompted"),
+    )
+
+
+def _failed(message: str, problems: Sequence[str], rounds: Sequence[str]) -> PlanningFailed:
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        message = f"{message}: {problems[0]}{more}. Say the goal in other words, or use another model"
+    raw = "\n\n".join(f"--- {number} ---\n{text}" for number, text in enumerate(rounds, 1))
+    return PlanningFailed(message, problems, raw)
