@@ -32,8 +32,8 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
 class LlmAggregator:
     """Answers goals with a model; without one, or if it fails, the outputs are put together as they are.
 
-    `on_text` is called with each piece of the answer as it comes, `on_usage` after the request. `allowance` is
-    the most that it may use up, `budget` the characters of outputs that the model is shown.
+    `on_text` is called with each piece of the answer as it comes, `on_usage` after the request. `allowance`
+    is the most that it may use up, `budget` the characters of outputs that the model is shown.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ def _closing(text: str) -> str:
 
 
 def _open_fence(text: str) -> str | None:
-    """Give the fence of the code block that is open at the end of `text`, by the rules of CommonMark (§ 4.5)."""
+    """Give the fence of the code block that is open at the end of `text`, as CommonMark has it (§ 4.5)."""
     opened: str | None = None
     for found in _FENCE.finditer(text):
         fence, info = found[1], found[2]

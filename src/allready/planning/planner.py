@@ -22,6 +22,7 @@ from allready.planning.requests import CUT_OFF, Request, limit_reached
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelRequestParameters
+    from pydantic_ai.output import OutputMode
 
 MAX_TASKS = 20
 """Tasks of one plan, unless the user wants more: models write few well, and many alike."""
@@ -85,7 +86,7 @@ class LlmPlanner:
                     yield event
             if attempt.text:
                 rounds.append(attempt.text)
-            if attempt.refusal is not None:
+            if attempt.refusal is not None and not attempt.closed:
                 if attempt.text:
                     check = self._check(check.tasks if keep else taken)
                     yield Again(str(attempt.refusal))
@@ -97,9 +98,8 @@ class LlmPlanner:
             if not found:
                 return
             if problems:
-                raise _failed(
-                    f"{self._model.model_id} gave no valid plan, nor a valid correction", found, rounds
-                )
+                message = f"{self._model.model_id} gave no valid plan, nor a valid correction"
+                raise _failed(message, found, rounds)
             problems, earlier = found, attempt.text
             check = self._check(check.tasks if keep else taken)
             yield Again("the plan is not valid", tuple(problems))
@@ -144,7 +144,13 @@ class _Attempt:
         self.refusal: TransientError | None = None
         """Why the provider did not answer, or not to the end."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the plan has come to its end, whatever became of the connection then."""
+        return self._reader.closed
+
     async def events(self) -> AsyncGenerator[Written | Noted]:
+        """Give the tasks as they come, and what was put right in them."""
         pieces: list[str] = []
         try:
             async with aclosing(self._request.pieces()) as stream:
@@ -196,14 +202,7 @@ def plan_output(model: Model, agents: Sequence[str], max_tasks: int) -> ModelReq
     from pydantic_ai.tools import ToolDefinition
 
     schema = plan_schema(agents, max_tasks)
-    try:
-        profile = model.profile
-    except NotImplementedError:
-        # a chain of models: each takes the way that pydantic-ai prefers for it
-        mode = "auto"
-    else:
-        native = profile.get("supports_json_schema_output", False)
-        mode = "native" if native else "tool" if profile.get("supports_tools", True) else "prompted"
+    mode = _output_mode(model)
     return ModelRequestParameters(
         output_mode=mode,
         output_object=OutputObjectDefinition(json_schema=schema, name="plan", description=_PURPOSE),
@@ -212,6 +211,16 @@ def plan_output(model: Model, agents: Sequence[str], max_tasks: int) -> ModelReq
         ],
         allow_text_output=mode in ("native", "prompted"),
     )
+
+
+def _output_mode(model: Model) -> OutputMode:
+    try:
+        profile = model.profile
+    except NotImplementedError:
+        return "auto"  # a chain of models: each takes the way that pydantic-ai prefers for it
+    if profile.get("supports_json_schema_output", False):
+        return "native"
+    return "tool" if profile.get("supports_tools", True) else "prompted"
 
 
 def _failed(message: str, problems: Sequence[str], rounds: Sequence[str]) -> PlanningFailed:

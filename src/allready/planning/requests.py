@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from allready.agents.models import MODEL_SETTINGS
 from allready.agents.provider_errors import task_error
 from allready.agents.usage import Usage
-from allready.errors import TransientError
+from allready.errors import TaskError, TransientError
 from allready.plan.plan import Limits
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
     from pydantic_ai.models import Model, ModelRequestParameters
+    from pydantic_ai.settings import ModelSettings
 
 CUT_OFF = "length"
 """The reason to finish of an answer that was longer than the model may write."""
@@ -46,11 +47,10 @@ class Request:
         """
         from pydantic_ai.direct import model_request_stream
         from pydantic_ai.messages import ModelRequest
-        from pydantic_ai.settings import ModelSettings
 
         what = self._model.model_id
         message = ModelRequest.user_text_prompt(self._prompt, instructions=self._instructions)
-        settings = ModelSettings(**MODEL_SETTINGS)
+        settings = cast("ModelSettings", dict(MODEL_SETTINGS))
         response = None
         try:
             async with model_request_stream(
@@ -64,9 +64,12 @@ class Request:
                             yield f"\n{text}" if new_part and begun else text
                             begun = True
                 finally:
+                    # also when nobody wants to hear the rest
                     response = stream.get()
                     if self._on_usage is not None:
                         self._on_usage(usage_of(response))
+        except TaskError:
+            raise
         except Exception as error:
             raise task_error(error, what) from error
         self.finish_reason = response.finish_reason
@@ -90,8 +93,11 @@ def _text_of(event: ModelResponseStreamEvent) -> tuple[str, bool]:
     return "", False
 
 
-def _arguments(arguments: str | dict[str, Any] | None) -> str:
-    return json.dumps(arguments) if isinstance(arguments, dict) else arguments or ""
+def _arguments(arguments: object) -> str:
+    """Give a tool's arguments as text; some providers send them all at once, as values."""
+    if isinstance(arguments, str):
+        return arguments
+    return "" if arguments is None else json.dumps(arguments)
 
 
 def usage_of(response: ModelResponse) -> Usage:
