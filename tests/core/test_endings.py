@@ -11,6 +11,7 @@ from allready.core.graph import TaskGraph
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import TaskRecord, restore
 from allready.core.states import RunState
+from allready.errors import CommandRefused
 
 COMPLETED = Done(RunState.COMPLETED)
 
@@ -320,6 +321,40 @@ def test_interrupt_stops_what_runs_and_after_resume_it_is_made_again() -> None:
     assert play.states == {"a": "ready", "b": "completed", "c": "ready"}
     play.scheduler.resume(3)
     assert play.tick(3) == [Spawn("a", None, 2), Spawn("c")]
+
+
+def test_a_limit_lets_what_runs_end_and_then_leaves_the_run_paused() -> None:
+    play = Play(task("a"), task("b"))
+    assert play.tick(0, {"b": full("budget")}) == [Spawn("a"), Spawn("b")]
+    play.command("limit", "max_tokens: 10 of 10 used", 1)
+    assert play.data("run.paused") == [{"reason": "max_tokens: 10 of 10 used"}]
+    assert play.tick(1) == []
+    play.complete("a", at=2)
+    assert play.tick(2) == [Done(RunState.PAUSED, "a limit of the run is reached")]
+    play.scheduler.resume(3)
+    assert play.tick(3) == [Spawn("b")]
+
+
+def test_a_limit_is_left_also_while_the_graph_is_open() -> None:
+    play = Play(task("a"), open=True)
+    play.command("limit", "too much", 0)
+    assert play.tick(0) == [Done(RunState.PAUSED, "a limit of the run is reached")]
+    play = play.crash()
+    assert play.tick(1) == [Done(RunState.PAUSED, "a limit of the run is reached")]
+
+
+def test_fail_ends_the_run_with_its_reason_also_before_it_began() -> None:
+    play = Play(task("a"), task("b", "a"), open=True)
+    play.tick(0)
+    play.command("fail", "planning failed", 1)
+    assert play.tick(1) == [Cancel("a", "a.1", "abort")]
+    play.stop("a", at=2)
+    assert play.tick(2) == [Done(RunState.FAILED, "planning failed")]
+    fresh = Play(open=True)
+    fresh.command("fail", "planning failed", 0)
+    assert fresh.tick(0) == [Done(RunState.FAILED, "planning failed")]
+    with pytest.raises(CommandRefused, match="the run has ended"):
+        fresh.command("fail", "once more", 1)
 
 
 def test_interrupt_puts_what_is_not_idempotent_to_a_person() -> None:

@@ -33,9 +33,9 @@ PATIENCE = 2_000
 """Rounds in which a kind pool must bring a run to its end."""
 
 SCOPES = ("pool", "inline", "budget", "agent:x", "agent:y", "provider:p", "resource:gpu")
-FOR_THE_RUN = ("pause", "resume", "interrupt", "cancel", "retry")
+FOR_THE_RUN = ("pause", "resume", "interrupt", "cancel", "retry", "limit", "fail")
 CAREFUL = {
-    RunState.RUNNING: ("pause", "interrupt"),
+    RunState.RUNNING: ("pause", "interrupt", "limit"),
     RunState.PAUSED: ("resume", "resume", "interrupt"),
     RunState.FAILED: ("retry",),
     RunState.CANCELED: ("retry",),

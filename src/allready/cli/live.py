@@ -11,14 +11,15 @@ from typing import Self
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.markdown import Markdown
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from allready.cli.ask import Asker
-from allready.cli.progress import Display, summary
+from allready.cli.progress import Display, closing_lines, plan_line, summary
 from allready.cli.tables import fit
-from allready.cli.text import clean_line, duration_text
+from allready.cli.text import LONGEST_LINE, clean, clean_line, duration_text
 from allready.core.graph import TaskNode
 from allready.core.states import CANCELING, ENDED, FAILED, RUNNING, SKIPPED, RunState
 from allready.engine.estimate import remaining_seconds
@@ -45,6 +46,10 @@ class LiveView(Display):
         self._refresher: asyncio.Task[None] | None = None
         self._asker: Asker | None = None
         self._last_lines: dict[str, str] = {}
+        self._open_lines: dict[str, str] = {}
+        """Task → the line it has not ended yet."""
+        self._planning = ""
+        """What the planner does; empty if there is none, or no more."""
         self._failures: dict[str, str] = {}
         """Task → why it failed, the newest last."""
         self._running: dict[str, TaskNode] = {}
@@ -97,9 +102,15 @@ class LiveView(Display):
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
         with self.unless_broken():
-            for number, line in enumerate(summary(self.session, result, self.store)):
+            for number, line in enumerate(summary(self.session, result)):
                 style = _STYLES.get(result.status, "") if number == 0 else ""
                 self.console.print(Text(line, style), soft_wrap=True)
+            if result.answer is not None:
+                self.console.print()
+                self.console.print(Markdown(clean(result.answer), hyperlinks=False))
+                self.console.print()
+            for line in closing_lines(self.session, result, self.store):
+                self.console.print(Text(line), soft_wrap=True)
         super().finish(result, stopped_by)
 
     # --- what happens ---------------------------------------------------------------------------------
@@ -108,6 +119,8 @@ class LiveView(Display):
         """Take note of what is running, what failed, and what a person has to decide."""
         graph = self.session.scheduler.graph
         for event in events:
+            if event.type.startswith("plan."):
+                self._planning = "" if event.type == "plan.closed" else plan_line(event)
             if event.task is None:
                 continue
             node = graph[event.task]
@@ -116,6 +129,7 @@ class LiveView(Display):
             else:
                 self._running.pop(event.task, None)
                 self._last_lines.pop(event.task, None)
+                self._open_lines.pop(event.task, None)
             data = event.data or {}
             if event.type == "task.failed" and "decision" not in data:
                 self._failures.pop(event.task, None)
@@ -124,9 +138,12 @@ class LiveView(Display):
             self._asker.observe(events)
 
     def output(self, task: str, attempt: str, text: str) -> None:  # noqa: ARG002
-        """Keep the last line of what a command wrote."""
-        lines = text.rstrip("\n").rsplit("\n", 1)
-        self._last_lines[task] = clean_line(lines[-1])
+        """Keep the last line of what a task wrote; models write a line in many pieces."""
+        line = (self._open_lines.get(task, "") + text)[-LONGEST_LINE:]
+        self._last_lines[task] = clean_line(line.rstrip("\n").rpartition("\n")[2]) or self._last_lines.get(
+            task, ""
+        )
+        self._open_lines[task] = line.rpartition("\n")[2]
 
     # --- drawing --------------------------------------------------------------------------------------
 
@@ -141,7 +158,9 @@ class LiveView(Display):
             yield self._running_line(node, now, width)
         if len(running) > rows:
             yield Text(f"  … and {len(running) - rows} more running", "dim")
-        if not running:
+        if self._planning:
+            yield Text(fit(f"✎ {self._planning}", width), "magenta")
+        elif not running:
             yield from self._why_nothing_runs(now, width)
         for failure in failures:
             yield Text(fit(f"✖ {failure}", width), "red")

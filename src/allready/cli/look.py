@@ -155,9 +155,9 @@ def status(run: RunArgument = "latest", store: StoreOption = None, json: JsonOpt
 def head_lines(row: RunRow) -> Iterator[str]:
     """Give a run's id, goal, state and times in a few lines."""
     from allready.cli.tables import ago, paint, span, time_text
-    from allready.cli.text import clean_line
+    from allready.cli.text import clean_line, usage_text
     from allready.core.states import RUN_ENDED
-    from allready.engine.views import is_abandoned
+    from allready.engine.views import is_abandoned, usage_of
 
     now = time.time()
     yield f"run      {row.id}"
@@ -175,6 +175,9 @@ def head_lines(row: RunRow) -> Iterator[str]:
     took = span(row.started_at, row.finished_at) if row.status in RUN_ENDED else ""
     yield f"started  {time_text(start)}, {ago(start, now)}{took and ', took '}{took}"
     yield f"tasks    {counts_text(row.counts)}"
+    usage = usage_of(row)
+    if usage:
+        yield f"used     {usage_text(usage)}"
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

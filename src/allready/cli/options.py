@@ -1,7 +1,8 @@
 """Options that several commands share, and the settings that stand behind them.
 
-Settings come from `[tool.allready]` in pyproject.toml, `allready.toml` and the environment (`ALLREADY_STORE`,
-`ALLREADY_MODEL`, `ALLREADY_MAX_PARALLEL`), in rising order; an option on the command line stands above them all.
+Settings come from `[tool.allready]` in pyproject.toml, `allready.toml` and the environment
+(`ALLREADY_STORE`, `ALLREADY_MODEL`, `ALLREADY_MAX_PARALLEL`), in rising order; an option on the command line
+stands above them all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="URL", help="Where runs are kept. Default: sqlite:///.allready/runs.db"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong, and the answer.")]
 MaxParallelOption = Annotated[
     int | None,
     typer.Option("--max-parallel", min=1, metavar="N", help="Places in the pool. Default: the plan's, or 5"),

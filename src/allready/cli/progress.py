@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 
 from allready.cli.options import json_line
 from allready.cli.tables import hint
-from allready.cli.text import clean_line, duration_text
+from allready.cli.text import clean, clean_line, duration_text, usage_text
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
 from allready.engine.outcome import RunResult
 from allready.engine.session import Session
@@ -92,7 +92,7 @@ def next_steps_text(session: Session, stopped_by: int | None, store: str | None)
     told = [f"  {clean_line(step.reason)}: {hint(*step.command, store=store)}" for step in decisions]
     if len(told) > NAMED:
         told[NAMED:] = [f"  … and {len(told) - NAMED} more: {hint('why', run, store=store)}"]
-    head = f"the run {session.scheduler.waits_for_person() or 'is paused'}"
+    head = session.limit_reached or f"the run {session.scheduler.waits_for_person() or 'is paused'}"
     return "\n".join([head, *told, f"then {resume}" if told else resume])
 
 
@@ -141,15 +141,18 @@ class JsonLines(Display):
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Write the last line, with how every task ended."""
-        scheduler = self.session.scheduler
         last = self._held or event_view(
             self.session.id,
             JournalEvent(self._seq, self.session.clock(), f"run.{result.status}", None, None, None),
         )
-        self._write({**last, **run_view(result.status, scheduler.graph, error=result.error)})
+        self._write({**last, **self._end_view(result)})
         with self.unless_broken():
             self._out.flush()
         super().finish(result, stopped_by)
+
+    def _end_view(self, result: RunResult) -> dict[str, Any]:
+        tasks = self.session.scheduler.graph
+        return run_view(result.status, tasks, error=result.error, answer=result.answer, usage=result.usage)
 
     def _write(self, view: dict[str, Any]) -> None:
         with self.unless_broken():
@@ -157,10 +160,14 @@ class JsonLines(Display):
 
 
 class Quiet(Display):
-    """Only what went wrong, on stderr."""
+    """Only what went wrong, on stderr, and the answer, if the plan has one."""
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Name what failed."""
+        if result.answer is not None:
+            with self.unless_broken():
+                print(clean(result.answer))
+                sys.stdout.flush()
         if result.status in {RunState.FAILED, RunState.CANCELED}:
             reason = clean_line(result.error or "")
             print(f"run {short_id(result.id)} {result.status}: {reason}", file=sys.stderr)
@@ -202,6 +209,8 @@ class PlainLines(Display):
     def _line(self, event: JournalEvent) -> str | None:
         data = event.data or {}
         kind, _, what = event.type.partition(".")
+        if kind == "plan":
+            return plan_line(event)
         if kind == "run":
             if what in {"created", "started", "ending", "failed"}:
                 return None  # the summary says how it ended
@@ -215,7 +224,11 @@ class PlainLines(Display):
         """Print the summary."""
         with self.unless_broken():
             print()
-            for line in summary(self.session, result, self.store):
+            for line in summary(self.session, result):
+                print(line)
+            if result.answer is not None:
+                print(f"\n{clean(result.answer)}\n")
+            for line in closing_lines(self.session, result, self.store):
                 print(line)
             sys.stdout.flush()
         super().finish(result, stopped_by)
@@ -253,12 +266,29 @@ def task_line(event: JournalEvent) -> str | None:
             return None  # ready, and refusals for want of a place
 
 
+def plan_line(event: JournalEvent) -> str:
+    """Give a line for what happens to a plan that is written while the run goes on."""
+    data = event.data or {}
+    match event.type:
+        case "plan.started":
+            return "planning   the rest of the plan" if data.get("taken") else "planning"
+        case "plan.noted":
+            return f"planning   {clean_line(data['text'])}"
+        case "plan.again":
+            problems = "".join(f"; {clean_line(problem)}" for problem in data["problems"])
+            return f"planning   once more: {clean_line(data['reason'])}{problems}"
+        case "plan.waiting":
+            return f"planning   waits {duration_text(data['delay'])}: {clean_line(data['reason'])}"
+        case _:
+            return "planned    the plan is complete"
+
+
 def head_text(session: Session) -> str:
     """Give the run in a line."""
     count = len(session.scheduler.graph)
     goal = clean_line(session.plan.goal) or clean_line(session.plan.source or "")
-    slots = session.pool.max_concurrent
-    return f"run {short_id(session.id)}: {goal} ({count} task{'s' * (count != 1)}, {slots} at a time)"
+    tasks = "being planned" if session.scheduler.graph.open else f"{count} task{'s' * (count != 1)}"
+    return f"run {short_id(session.id)}: {goal} ({tasks}, {session.pool.max_concurrent} at a time)"
 
 
 def counts_text(session: Session) -> str:
@@ -283,8 +313,8 @@ def _unfinished(session: Session) -> list[str]:
     return lines
 
 
-def summary(session: Session, result: RunResult, store: str | None = None) -> list[str]:
-    """Say how a run ended, what is missing and why, and what its last task gave."""
+def summary(session: Session, result: RunResult) -> list[str]:
+    """Say how a run ended, and what is missing and why."""
     graph = session.scheduler.graph
     status = str(result.status)
     if result.duration is not None:
@@ -293,13 +323,21 @@ def summary(session: Session, result: RunResult, store: str | None = None) -> li
     told = [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED, CANCELED) if graph.counts[state]]
     parts = [f"{graph.counts[COMPLETED]} of {len(graph)} tasks completed", *told]
     if result.duration is not None and work > result.duration * 1.05:
-        parts.append(f"{duration_text(work)} of work")
+        saved = duration_text(work - result.duration)
+        parts.append(f"{duration_text(work)} of work (in parallel: {saved} saved)")
     lines = [f"{status}: {', '.join(parts)}"]
     if result.status is RunState.FAILED and result.error and not graph.counts[FAILED]:
         lines.append(f"  {clean_line(result.error)}")
-    lines += _unfinished(session)
-    if result.status is RunState.COMPLETED:
+    return lines + _unfinished(session)
+
+
+def closing_lines(session: Session, result: RunResult, store: str | None) -> list[str]:
+    """Give what the last task gave, if there is no answer, what it all took, and how to look at it again."""
+    lines = []
+    if result.status is RunState.COMPLETED and result.answer is None:
         lines += _last_output(session, result, store)
+    if result.usage:
+        lines.append(f"used {usage_text(result.usage)}")
     if session.store is not None:
         lines.append(f"look at it again with: {hint('show', short_id(session.id), store=store)}")
     return lines

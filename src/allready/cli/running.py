@@ -12,12 +12,17 @@ import typer
 from allready.cli import exits
 from allready.cli.options import (
     JsonOption,
+    MaxCostOption,
     MaxParallelOption,
+    MaxRequestsOption,
+    MaxTokensOption,
+    ModelOption,
     PlanArgument,
     QuietOption,
     RunArgument,
     SetOption,
     StoreOption,
+    limits_of,
     load_settings,
     open_settled_store,
     print_json,
@@ -52,7 +57,11 @@ def register(app: typer.Typer) -> None:
 def run_plan(
     plan: PlanArgument,
     variables: SetOption = None,
+    model: ModelOption = None,
     max_parallel: MaxParallelOption = None,
+    max_tokens: MaxTokensOption = None,
+    max_requests: MaxRequestsOption = None,
+    max_cost: MaxCostOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -62,13 +71,16 @@ def run_plan(
     Exit codes: 0 completed, 1 failed, 2 bad input (nothing was run), 3 paused for a person, 4 canceled,
     5 another process took the run over, 130 or 143 interrupted (it can be resumed).
     """
+    from allready.agents.models import Models, choose_model
     from allready.cli.sources import read_plan
     from allready.engine.compile import compile_plan
     from allready.engine.start import new_session
 
     settings = load_settings()
     read, agents = read_plan(plan, variables_of(variables))
-    compiled = compile_plan(read, agents)
+    read.limits = read.limits.with_others(limits_of(max_tokens, max_requests, max_cost))
+    models = Models(choose_model(model or settings.model))
+    compiled = compile_plan(read, agents, models=models)
     with ExitStack() as stack:
         opened = open_settled_store(store, create=True)
         stack.callback(opened.close)
@@ -80,7 +92,11 @@ def run_plan(
 
 def resume(
     run: RunArgument,
+    model: ModelOption = None,
     max_parallel: MaxParallelOption = None,
+    max_tokens: MaxTokensOption = None,
+    max_requests: MaxRequestsOption = None,
+    max_cost: MaxCostOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -88,8 +104,9 @@ def resume(
     """Go on with a run whose process is gone, or that is paused.
 
     Takes the run and drives it in the foreground, as `allready run` does; a paused run that a living process
-    holds is told to go on there.
+    holds is told to go on there. One that has reached a limit needs a higher one.
     """
+    from allready.agents.models import Models
     from allready.engine.start import resume_session
     from allready.errors import RunOwned
 
@@ -99,7 +116,13 @@ def resume(
         stack.callback(opened.close)
         run_id = opened.find_run(run)
         try:
-            session = resume_session(opened, run_id, max_parallel=max_parallel)
+            session = resume_session(
+                opened,
+                run_id,
+                max_parallel=max_parallel,
+                models=Models(model) if model is not None else None,
+                limits=limits_of(max_tokens, max_requests, max_cost),
+            )
         except RunOwned:
             if opened.run(run_id).status != RunState.PAUSED:
                 raise

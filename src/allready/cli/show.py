@@ -81,11 +81,11 @@ def show(
 def _show_run(opened: Store, run_id: str, store: str | None, *, json: bool) -> None:
     from allready.cli.look import head_lines, step_lines
     from allready.cli.tables import say
-    from allready.engine.views import run_head, run_view
+    from allready.engine.views import run_head, stored_view
 
     row, tasks = opened.run(run_id), opened.tasks(run_id)
     if json:
-        view = run_view(row.status, tasks, error=row.error, answer=row.answer)
+        view = stored_view(row, tasks)
         for task in tasks:
             view["tasks"][task.id] |= {"title": task.title, "depends_on": task.spec.get("depends_on", [])}
         print_json({"run": run_id, **run_head(row), "folder": row.folder, **view})

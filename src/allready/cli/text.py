@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from allready.agents.usage import Usage
 
 _TERMINAL_CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?")
 LONGEST_LINE = 500
@@ -27,6 +31,22 @@ def clean_line(text: str) -> str:
     if lines[0].endswith(":") and len(lines) > 1:
         line = f"{lines[0]} {'… ' if len(lines) > 2 else ''}{lines[-1]}"
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+
+
+def usage_text(usage: Usage) -> str:
+    """Give what requests to models took: `3 requests, 12,345 tokens (12,000 read, 345 written), $0.0123`."""
+    requests = f"{usage.requests:,} request{'s' * (usage.requests != 1)}"
+    tokens = f"{usage.tokens:,} tokens ({usage.input_tokens:,} read, {usage.output_tokens:,} written)"
+    if not usage.unpriced:
+        return f"{requests}, {tokens}, {money_text(usage.cost)}"
+    if usage.unpriced == usage.requests:
+        return f"{requests}, {tokens}, price not known"
+    return f"{requests}, {tokens}, {money_text(usage.cost)} and {usage.unpriced:,} of unknown price"
+
+
+def money_text(dollars: float) -> str:
+    """Give US dollars, small amounts with more digits."""
+    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:,.4f}"
 
 
 def duration_text(seconds: float) -> str:

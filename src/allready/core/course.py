@@ -36,8 +36,8 @@ STORY_LENGTH = 20_000
 """Steps that are remembered for the story of a task in an error."""
 NAMES_IN_A_REASON = 10
 """Stuck tasks that a reason names; more are counted."""
-LEFT_PAUSED = frozenset({"interrupt", "limit"})
-"""Reasons of a pause in which nobody waits for the run to go on: its driver leaves it once nothing runs."""
+LEFT_PAUSED = {"interrupt": "interrupted", "limit": "a limit of the run is reached"}
+"""Reasons of a pause that a driver does not wait out, but leaves once nothing runs → what it is told."""
 
 
 @dataclass(slots=True)
@@ -328,7 +328,7 @@ class Course:
         if not graph.open and not graph.unended and not self.asking:
             return self._end(RunState.COMPLETED, None, at)
         if self.pause_reason in LEFT_PAUSED:
-            return Done(RunState.PAUSED, self.pause_reason)
+            return Done(RunState.PAUSED, LEFT_PAUSED[self.pause_reason])
         counts = graph.counts
         if graph.open or counts[READY] or self.status is RunState.PAUSED:
             return None

@@ -358,7 +358,8 @@ class DagScheduler(Course):
         """Carry out a command: `pause`, `resume`, `interrupt`, `cancel`, `retry`, `approve`, `skip`, `abort`.
 
         Two more are the driver's own, with the reason in place of the task: `limit` (pause: a limit of the
-        run is reached) and `fail`. Raises `CommandRefused` (with what to do instead) if it does not apply; then nothing has changed.
+        run is reached) and `fail`. Raises `CommandRefused` (with what to do instead) if it does not apply;
+        then nothing has changed.
         """
         self._leave_batch()
         steering.carry_out(self, kind, task, now)

@@ -38,6 +38,8 @@ class Budget:
         """All that was used up, by attempts under way too."""
         self.reached: str | None = None
         """What stands in the way, in a sentence, if a reservation was refused with nothing under way."""
+        self.paused_for: str | None = None
+        """The same, when the run was paused for it."""
         self._limits = _given(limits) | memory.get("limits", {})
         self._needs = {agent: _given(own) for agent, own in needs.items()}
         self._agents: dict[str, str] = {}
@@ -76,8 +78,8 @@ class Budget:
             raise ConcurrencyLimit(reason, "budget", round(used[name] + reserved), round(limit))
 
     def reserve(self, handle: str, agent: str | None) -> None:
-        """Set aside what an attempt will probably take. Call `check` first."""
-        if agent is not None and agent in self._needs:
+        """Set aside what an attempt will probably take. Call `check` first; planning need not."""
+        if agent is not None and (agent in self._needs or agent == handle):
             self._agents[handle] = agent
             self._reserved[handle] = self._demand(agent)
             self.reached = None
@@ -129,7 +131,7 @@ class Budget:
         if count:  # another agent's attempts tell more than nobody's
             total = _amounts(sum((usage for _, usage in seen), Usage()))
             guess = {name: amount / count for name, amount in total.items()}
-        return {**guess, **self._needs[agent]}
+        return {**guess, **self._needs.get(agent, {})}
 
 
 MEMORY = ("limits", "used", "seen")

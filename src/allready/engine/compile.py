@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.kinds import problem_of
+from allready.agents.models import Models, NoModel, price_known, provider_of
 from allready.agents.router import Router
 from allready.core.graph import TaskGraph, TaskSpec
+from allready.core.states import FailureStrategy, RunIf
 from allready.errors import PlanError, Problem
-from allready.plan.plan import DEFAULT_TIMEOUT, NO_TIMEOUT, Command, Function, Plan, Prompt, Task
+from allready.plan.imports import import_object
+from allready.plan.plan import (
+    ANSWER,
+    DEFAULT_TIMEOUT,
+    NO_TIMEOUT,
+    Answer,
+    Command,
+    Function,
+    Limits,
+    Plan,
+    Prompt,
+    Task,
+)
 from allready.plan.template import names_used
 
 COMMAND = "command"
@@ -19,14 +34,28 @@ PYTHON = "python"
 """Agent of tasks that call a function."""
 
 
+AGGREGATOR = "aggregator"
+"""Agent of the task that answers the goal."""
+ASSISTANT = "assistant"
+"""Agent that does prompts if none is defined at all: the run's own model."""
+ASSISTANT_SETTINGS = {
+    "description": "Answers what it is asked.",
+    "instructions": "Do what you are asked, completely and to the point. Answer with the result itself.",
+}
+
+
 @dataclass(slots=True)
 class Compiled:
     """A plan with every task given to somebody."""
 
     plan: Plan
+    models: Models = field(default_factory=Models)
+    known: Mapping[str, AgentDefinition] = field(default_factory=dict)
+    """All agents there are to choose from."""
     specs: list[TaskSpec] = field(default_factory=list)
     definitions: dict[str, AgentDefinition] = field(default_factory=dict)
-    """The agents that its tasks use."""
+    """The agents that its tasks use; of a plan that is still written, all that they may use."""
+    _router: Router | None = None
     _graph: TaskGraph | None = None
 
     def take_graph(self) -> TaskGraph:
@@ -48,94 +77,202 @@ class Compiled:
             if definition.max_concurrent is not None
         }
 
+    @property
+    def model_needs(self) -> dict[str, Limits]:
+        """Give the agents that ask models → the most that one attempt of each may take."""
+        needs = {name: agent.limits for name, agent in self.definitions.items() if agent.kind == "llm"}
+        if self.plan.answer and self.models.default_name is not None:
+            needs[AGGREGATOR] = Limits()
+        for task in self.plan.tasks.values():
+            if isinstance(task.body, Prompt) and task.body.by is not None:
+                needs.setdefault(_name_of(task.body.by), Limits())
+        return needs
 
-def compile_plan(
-    plan: Plan,
-    agents: Mapping[str, AgentDefinition] | None = None,
-    pool_resources: Mapping[str, int] | None = None,
-) -> Compiled:
-    """Give each task its agent and make the scheduler's specs.
+    def compile_task(self, task: Task) -> TaskSpec:
+        """Give the spec of one more task of the plan, which has been added to it. Raises `PlanError`."""
+        problems: list[str] = []
+        spec = self._spec(task, problems)
+        problems += _missing_resources([spec], self.plan.resources)
+        if problems:
+            raise PlanError(Problem(text, self.plan.source) for text in problems)
+        return spec
 
-    `agents` are those found in files; those of the plan itself come first. Raises `PlanError` with
-    everything that would stop the run: parameters that nothing fills, dangling dependencies, cycles, tasks
-    nobody can do, agents of kinds that can't run here, more of a resource than the pool would have (of those
-    that it has already, `pool_resources`, and the plan's).
-    """
-    if not plan.tasks:
-        raise PlanError([Problem("the plan has no tasks", plan.source)])
-    plan.link()
-    known = dict(agents or {})
-    for name, settings in plan.agents.items():
-        known[name] = AgentDefinition.from_settings(name, settings)
-    router = Router(list(known.values()))
-    compiled = Compiled(plan)
-    problems: list[str] = []
-    for task in plan.tasks.values():
-        compiled.specs.append(_spec(task, known, router, compiled.definitions, problems))
-    problems += _missing_resources(compiled.specs, {**plan.resources, **(pool_resources or {})})
-    for name, definition in compiled.definitions.items():
-        problem = problem_of(definition)
-        if name in {COMMAND, PYTHON}:
-            problem = "this name stands for tasks that run a command or call a function: rename it"
-        if problem is not None:
-            problems.append(f"agent {name!r}: {problem}")
-    try:
-        compiled._graph = TaskGraph(compiled.specs)
-    except PlanError as error:
-        problems += [problem.message for problem in error.problems]
-    if plan.max_parallel is not None and plan.max_parallel < 1:
-        problems.append(f"max_parallel is {plan.max_parallel}, but a pool needs at least one place")
-    if problems:
-        raise PlanError(Problem(text, plan.source) for text in problems)
-    return compiled
+    def add_answer(self) -> TaskSpec:
+        """Add the task that answers the goal to the plan, after all others, and give its spec."""
+        tasks = self.plan.tasks
+        tasks.pop(ANSWER, None)
+        needed = {name for task in tasks.values() for name in task.depends_on}
+        tasks[ANSWER] = task = Task(
+            ANSWER,
+            Answer(),
+            title="the answer to the goal",
+            depends_on=tuple(name for name in tasks if name not in needed),
+            run_if=RunIf.ALL_DONE,
+            failure_strategy=FailureStrategy.SKIP,
+        )
+        return self._spec(task, [])
 
-
-def _spec(
-    task: Task,
-    known: Mapping[str, AgentDefinition],
-    router: Router,
-    used: dict[str, AgentDefinition],
-    problems: list[str],
-) -> TaskSpec:
-    resources = dict(task.resources)
-    timeout = task.timeout
-    idempotent = task.idempotent
-    inline = task.inline
-    agent: str | None = PYTHON if isinstance(task.body, Function) else COMMAND
-    if isinstance(task.body, Prompt):
-        definition = _choose(task, task.body, known, router, problems)
-        agent = definition.name if definition else None
+    def _spec(self, task: Task, problems: list[str]) -> TaskSpec:
+        resources = dict(task.resources)
+        timeout = task.timeout
+        idempotent = task.idempotent
+        inline = task.inline
+        agent, definition = self._who(task, problems)
         if definition is not None:
-            used[definition.name] = definition
+            self.definitions[definition.name] = definition
             for name, amount in definition.resources.items():
                 resources[name] = resources.get(name, 0) + amount
             if timeout is None:
                 timeout = definition.timeout
             if idempotent is None:
                 idempotent = definition.idempotent
-    if timeout is None:
-        timeout = DEFAULT_TIMEOUT
-    if inline and resources:
-        problems.append(
-            f"task {task.id!r} runs inline, beside the pool, and needs {', '.join(resources)} of the pool: "
-            "take away inline, or the resources (also those of its agent)"
+        if timeout is None:
+            timeout = DEFAULT_TIMEOUT
+        if inline and resources:
+            problems.append(
+                f"task {task.id!r} runs inline, beside the pool, and needs {', '.join(resources)} of the "
+                "pool: take away inline, or the resources (also those of its agent)"
+            )
+        return TaskSpec(
+            task.id,
+            task.depends_on,
+            agent,
+            task.run_if,
+            task.failure_strategy,
+            task.max_retries,
+            timeout if timeout != NO_TIMEOUT else None,
+            task.priority,
+            task.estimate,
+            tuple(sorted(resources.items())),
+            self._provider(task, definition),
+            task.approval,
+            idempotent is not False,
+            inline,
         )
-    return TaskSpec(
-        task.id,
-        task.depends_on,
-        agent,
-        task.run_if,
-        task.failure_strategy,
-        task.max_retries,
-        timeout if timeout != NO_TIMEOUT else None,
-        task.priority,
-        task.estimate,
-        tuple(sorted(resources.items())),
-        None,
-        task.approval,
-        idempotent is not False,
-        inline,
-    )
+
+    def _who(self, task: Task, problems: list[str]) -> tuple[str | None, AgentDefinition | None]:
+        """Give the name of who does a task, and its definition if it is an agent that was defined."""
+        match task.body:
+            case Function():
+                return PYTHON, None
+            case Command():
+                return COMMAND, None
+            case Answer():
+                return AGGREGATOR, None
+            case Prompt(by=by) if by is not None:
+                problems += _problems_of_object(task, by, self.models)
+                return _name_of(by), None
+            case Prompt() as body:
+                definition = self._choose(task, body, problems)
+                return (definition.name if definition else None), definition
+
+    def _choose(self, task: Task, body: Prompt, problems: list[str]) -> AgentDefinition | None:
+        if self._router is None:
+            self._router = Router(list(self.known.values()))
+        name = body.agent if body.agent is not None else self._router.route(task.title or "", body.text)
+        if name is None or name not in self.known:
+            problems.append(f"task {task.id!r}: there is no agent {name!r}")
+            return None
+        return self.known[name]
+
+    def _provider(self, task: Task, definition: AgentDefinition | None) -> str | None:
+        """Give whose models a task asks; None if it asks none."""
+        if definition is not None and definition.kind == "llm":
+            name = self.models.name_of(definition.model)
+        elif isinstance(task.body, Answer):
+            name = self.models.default_name
+        elif isinstance(task.body, Prompt) and isinstance(getattr(task.body.by, "model", None), str):
+            name = task.body.by.model
+        else:
+            name = None
+        return provider_of(name) if name is not None else None
+
+
+def compile_plan(
+    plan: Plan,
+    agents: Mapping[str, AgentDefinition] | None = None,
+    pool_resources: Mapping[str, int] | None = None,
+    models: Models | None = None,
+    *,
+    growing: bool = False,
+) -> Compiled:
+    """Give each task its agent and make the scheduler's specs.
+
+    `agents` are those found in files; those of the plan itself come first. `models` knows the run's own
+    model. A `growing` plan has not all its tasks yet. Raises `PlanError` with everything that would stop the
+    run: parameters that nothing fills, dangling dependencies, cycles, tasks nobody can do, agents of kinds
+    that can't run here, more of a resource than the pool would have (of those that it has already,
+    `pool_resources`, and the plan's), a limit on costs that are not known.
+    """
+    if not plan.tasks and not growing:
+        raise PlanError([Problem("the plan has no tasks", plan.source)])
+    if plan.answer:  # made anew, after all others
+        plan.tasks.pop(ANSWER, None)
+    plan.link()
+    known = dict(agents or {})
+    for name, settings in plan.agents.items():
+        known[name] = AgentDefinition.from_settings(name, settings)
+    known = known or {ASSISTANT: AgentDefinition.from_settings(ASSISTANT, ASSISTANT_SETTINGS)}
+    compiled = Compiled(plan, models or Models(), known)
+    problems: list[str] = []
+    for task in plan.tasks.values():
+        compiled.specs.append(compiled._spec(task, problems))
+    if growing:
+        compiled.definitions.update(known)
+    elif plan.answer:
+        compiled.specs.append(compiled.add_answer())
+    problems += _missing_resources(compiled.specs, {**plan.resources, **(pool_resources or {})})
+    problems += _problems_of_agents(compiled)
+    try:
+        compiled._graph = TaskGraph(compiled.specs, open=growing)
+    except PlanError as error:
+        problems += [problem.message for problem in error.problems]
+    if plan.max_parallel is not None and plan.max_parallel < 1:
+        problems.append(f"max_parallel is {plan.max_parallel}, but a pool needs at least one place")
+    if problems:
+        raise PlanError(Problem(text, plan.source) for text in dict.fromkeys(problems))
+    return compiled
+
+
+def _problems_of_agents(compiled: Compiled) -> list[str]:
+    """Give why agents can't do the work here; those of a growing plan may be left unused."""
+    problems = []
+    for name, definition in compiled.definitions.items():
+        problem = problem_of(definition, compiled.models)
+        if name in {COMMAND, PYTHON}:
+            problem = "this name stands for tasks that run a command or call a function: rename it"
+        elif name == AGGREGATOR and compiled.plan.answer:
+            problem = "this name stands for whoever answers the goal: rename it"
+        if problem is not None:
+            problems.append(f"agent {name!r}: {problem}")
+    if compiled.plan.limits.max_cost is not None and not problems:
+        agents = [agent for agent in compiled.definitions.values() if agent.kind == "llm"]
+        names = {compiled.models.name_of(agent.model) for agent in agents}
+        names |= {compiled.models.default_name} if compiled.plan.answer else set()
+        problems += [
+            f"max_cost can't be kept: the price of {name} is not known; use max_tokens instead"
+            for name in sorted(filter(None, names))
+            if not price_known(name)
+        ]
+    return problems
+
+
+def _name_of(by: Any) -> str:
+    """Give the name of an agent object, or of a reference to one."""
+    if isinstance(by, str):
+        return by.rpartition(":")[2].rpartition(".")[2]
+    return getattr(by, "name", None) or "agent"
+
+
+def _problems_of_object(task: Task, by: Any, models: Models) -> list[str]:
+    if isinstance(by, str):
+        try:
+            by = import_object(by)
+        except Exception as error:  # whatever its module does when it is imported
+            return [f"task {task.id!r}: the agent {by} can't be imported: {error}"]
+    if getattr(by, "model", None) is None and models.default_name is None:
+        return [f"task {task.id!r}: its agent has no model. {NoModel()}"]
+    return []
 
 
 def _missing_resources(specs: list[TaskSpec], available: Mapping[str, int]) -> list[str]:
@@ -150,22 +287,6 @@ def _missing_resources(specs: list[TaskSpec], available: Mapping[str, int]) -> l
                     f"say how many the pool has (resources: {{{name}: {demand}}})"
                 )
     return problems
-
-
-def _choose(
-    task: Task, body: Prompt, known: Mapping[str, AgentDefinition], router: Router, problems: list[str]
-) -> AgentDefinition | None:
-    name = body.agent if body.agent is not None else router.route(task.title or "", body.text)
-    if name is None:
-        problems.append(
-            f"task {task.id!r} has a prompt, but there is no agent for it: "
-            "define one in .allready/agents/NAME.md or under `agents:` in the plan"
-        )
-        return None
-    if name not in known:
-        problems.append(f"task {task.id!r}: there is no agent {name!r}")
-        return None
-    return known[name]
 
 
 def needed_results(plan: Plan, task: Task, definition: AgentDefinition | None = None) -> set[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from allready.agents.usage import Usage
 from allready.core.events import Change, Completed, Failed, Outcome
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import run_memory, spec_to_json, task_memory
@@ -30,6 +32,20 @@ IDLE_INPUTS = frozenset({"tick", "refuse", "backoff"})
 """Inputs that change nothing by themselves: a round of only these is kept for what it tells of refusals."""
 
 
+@dataclass(slots=True)
+class RunExtra:
+    """What a run keeps beyond its scheduler's state; the defaults keep nothing."""
+
+    memory: Callable[[], Mapping[str, Any]] = dict
+    """What else a resumed run must know."""
+    plan: Callable[[], dict[str, Any] | None] = lambda: None
+    """The plan as it is now, another object for each change; None: it does not change."""
+    title: Callable[[str], str | None] = lambda _: None
+    """The title of a task that was added."""
+    answer: Callable[[Sequence[Mapping[str, Any]]], str | None] = lambda _: None
+    """The answer of a run that has ended; given the results that are to be written. Called by the writer."""
+
+
 class MemoryJournal:
     """Numbers the events of a run without a store and tells the observers."""
 
@@ -37,6 +53,11 @@ class MemoryJournal:
         self._scheduler = scheduler
         self._observers = observers
         self._seq = 0
+        self._usage: dict[str, Usage] = {}
+
+    def keep_usage(self, handle: str, usage: Usage) -> None:
+        """Take what an attempt took of models, to be told with its end."""
+        self._usage[handle] = usage
 
     async def commit(self) -> None:
         """Tell what happened since the last call."""
@@ -46,7 +67,7 @@ class MemoryJournal:
         changes = scheduler.changes
         if changes:
             scheduler.changes = []
-            events = number(changes, self._seq + 1)
+            events = number(with_usage(changes, self._usage), self._seq + 1)
             self._seq += len(events)
             for observer in self._observers:
                 observer(events)
@@ -66,6 +87,8 @@ class StoreJournal:
         scheduler: DagScheduler,
         folder: Path,
         observers: Sequence[Observer],
+        *,
+        extra: RunExtra | None = None,
     ) -> None:
         self.store = store
         self._lease = lease
@@ -85,11 +108,19 @@ class StoreJournal:
         self._known_tasks = len(scheduler.graph)
         self._refused: frozenset[str] = frozenset()
         """Scopes that refused, as last recorded."""
+        self._extra = extra or RunExtra()
+        self._usage: dict[str, Usage] = {}
+        self._plan = self._extra.plan()
+        """The plan as last recorded."""
 
     def keep_outcome(self, handle: str, number: int, outcome: Outcome) -> None:
         """Take the result of the attempt with this number, to be written together with its end."""
         if isinstance(outcome, Completed | Failed) and outcome.value is not None:
             self._outcomes[handle] = number, outcome.value
+
+    def keep_usage(self, handle: str, usage: Usage) -> None:
+        """Take what an attempt took of models, to be told with its end."""
+        self._usage[handle] = usage
 
     def command_done(self, command_id: int, refused: str | None) -> None:
         """Note that a command was taken, to be written together with its effects."""
@@ -118,7 +149,7 @@ class StoreJournal:
         self._scheduler.changes = []
         commands, self._commands = self._commands, []
         inputs, self._inputs = self._inputs, []
-        return self._make_batch(changes, inputs, commands)
+        return self._make_batch(with_usage(changes, self._usage), inputs, commands)
 
     def _tell(self, batch: Batch, last: int) -> None:
         events = number(batch.changes, last - len(batch.changes) + 1)
@@ -170,15 +201,22 @@ class StoreJournal:
                 "finished_at": scheduler.finished_at if scheduler.status in RUN_ENDED else None,
                 "error": scheduler.error,
                 "counts": {state.value: count for state, count in graph.counts.items() if count},
-                "memory": run_memory(scheduler),
+                "memory": {**run_memory(scheduler), **self._extra.memory()},
             }
-        new_rows = [TaskRow(node.index, node.id, spec_to_json(node.spec)) for node in new]
-        return Batch(changes, inputs or None, new_rows, rows, (), run, commands)
+        new_rows = [
+            TaskRow(node.index, node.id, spec_to_json(node.spec), self._extra.title(node.id)) for node in new
+        ]
+        plan = self._extra.plan()
+        grown = None if plan is self._plan else plan
+        self._plan = plan
+        return Batch(changes, inputs or None, new_rows, rows, (), run, commands, grown)
 
     def _write(self, batch: Batch) -> int:
         """Write a batch and give the seq of its last event; results may have to be synced to files first."""
         try:
             batch.results = self._results(batch.changes)
+            if batch.run is not None and batch.run["status"] in RUN_ENDED:
+                batch.run["answer"] = self._extra.answer(batch.results)
         except OSError as error:
             raise StoreError(f"results can't be written to {self._folder}: {error}") from error
         while True:
@@ -214,6 +252,20 @@ class StoreJournal:
     def close(self) -> None:
         """End the writer thread."""
         self._writer.shutdown()
+
+
+def with_usage(changes: list[Change], usage: dict[str, Usage]) -> list[Change]:
+    """Add to the ends of attempts what they took of models; takes it out of `usage`."""
+    if not usage:
+        return changes
+    told = []
+    for change in changes:
+        ends = change.type in ENDS_OF_ATTEMPTS and change.attempt is not None
+        taken = usage.pop(change.attempt, None) if ends and change.attempt is not None else None
+        told.append(
+            change if not taken else change._replace(data={**(change.data or {}), "usage": taken.to_json()})
+        )
+    return told
 
 
 def number(changes: Sequence[Change], first: int) -> list[JournalEvent]:

@@ -301,6 +301,7 @@ class SchedulerLoop:
         reached, self.budget.reached = self.budget.reached, None
         going = scheduler.status is RunState.RUNNING and scheduler.ending is None
         if reached is not None and going and not scheduler.graph.active:
+            self.budget.paused_for = reached
             scheduler.command("limit", reached, now)
 
     def _request(self, action: Spawn | RunInline) -> SpawnRequest:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from allready.agents.base import TaskResult
+from allready.agents.usage import Usage
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED, RunState, TaskState
+from allready.engine.answer import answer_of
 from allready.engine.results import as_text, value_of
 from allready.errors import UserError
 from allready.plan.plan import Plan
@@ -132,12 +134,15 @@ class RunResult:
         error: str | None = None,
         started_at: float | None = None,
         finished_at: float | None = None,
+        usage: Usage | None = None,
         temporary: object = None,
     ) -> None:
         self.id = id
         self.status = status
         self.error = error
         """Why it failed or was canceled; None if neither."""
+        self.usage = usage or Usage()
+        """What requests to models took, planning included."""
         self.started_at = started_at
         self.finished_at = finished_at
         self._graph = graph
@@ -150,6 +155,15 @@ class RunResult:
     def tasks(self) -> Mapping[str, TaskReport]:
         """Task id → all about how it ended."""
         return _Reports(self, self._graph)
+
+    @property
+    def answer(self) -> str | None:
+        """The answer to the goal, of a plan with `answer`; None if the run has none (yet)."""
+
+        def read(tasks: Collection[str]) -> dict[str, TaskResult]:
+            return {task: TaskResult(self.tasks[task].output) for task in tasks}
+
+        return answer_of(self._plan, self._graph, self.status, read)
 
     @property
     def duration(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from allready.core.states import FailureStrategy, RunIf
 from allready.engine.results import adapter_of, annotations_of, revive
 from allready.errors import PermanentError, PlanError, Problem
 from allready.plan.imports import import_object
-from allready.plan.plan import Body, Command, Function, Limits, Plan, Prompt, Task
+from allready.plan.plan import Answer, Body, Command, Function, Limits, Plan, Prompt, Task
 
 TASK_FIELDS = (
     "id",
@@ -42,6 +43,8 @@ def write_recipe(plan: Plan) -> dict[str, Any]:
     problems: list[Problem] = []
     tasks = []
     for task in plan.tasks.values():
+        if isinstance(task.body, Answer):  # made anew from `answer`
+            continue
         entry = {name: getattr(task, name) for name in TASK_FIELDS}
         entry["depends_on"] = list(task.depends_on)
         entry["resources"] = dict(task.resources)
@@ -66,6 +69,7 @@ def write_recipe(plan: Plan) -> dict[str, Any]:
         "limits": asdict(plan.limits),
         "resources": plan.resources,
         "timeout": plan.timeout,
+        "answer": plan.answer,
         "tasks": tasks,
     }
 
@@ -79,8 +83,23 @@ def _write_body(body: Body) -> dict[str, Any]:
             "inputs": jsonable(dict(body.inputs)),
             "isolate": body.isolate,
         }
-    kind = "command" if isinstance(body, Command) else "prompt"
-    return {kind: jsonable(asdict(body))}
+    if isinstance(body, Command):
+        return {"command": jsonable(asdict(body))}
+    assert isinstance(body, Prompt)
+    by = body.by if body.by is None or isinstance(body.by, str) else _reference(body.by)
+    return {"prompt": {"text": body.text, "agent": body.agent, "by": by}}
+
+
+def _reference(agent: object) -> str:
+    """Give `module:name` by which another process finds an agent object. Raises `PermanentError`."""
+    for module, content in list(sys.modules.items()):
+        for name, value in list(getattr(content, "__dict__", {}).items()):
+            if value is agent:
+                return f"{module}:{name}"
+    raise PermanentError(
+        f"the agent {getattr(agent, 'name', None) or agent!r} can't be found again by another process: "
+        "make it a variable of a module"
+    )
 
 
 def read_recipe(recipe: Mapping[str, Any], base_dir: Path, source: str | None = None) -> Plan:
@@ -93,6 +112,7 @@ def read_recipe(recipe: Mapping[str, Any], base_dir: Path, source: str | None = 
         limits=Limits(**recipe["limits"]),
         resources=dict(recipe["resources"]),
         timeout=recipe["timeout"],
+        answer=recipe.get("answer", False),
         base_dir=base_dir,
         source=source,
     )

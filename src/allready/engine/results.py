@@ -20,7 +20,8 @@ from allready.agents.secrets import Redactor
 from allready.agents.values import jsonable
 from allready.core.states import COMPLETED
 from allready.errors import PermanentError, TaskError
-from allready.plan.plan import Function, Task
+from allready.plan.imports import import_object
+from allready.plan.plan import Function, Prompt, Task
 from allready.store.contract import Store, TaskRow
 from allready.store.files import read_checked, sync_folder, write_synced
 
@@ -129,6 +130,8 @@ def value_of(result: Any, task: Task) -> Any:
     """
     if not isinstance(result, TaskResult):
         return result
+    if isinstance(task.body, Prompt) and task.body.by is not None and result.data is not None:
+        return revive(result.data, _output_type(task.body.by))
     if not isinstance(task.body, Function):
         return result.output if result.data is None else result.data
     if result.data is None:
@@ -157,6 +160,13 @@ def revive(value: Any, adapter: TypeAdapter[Any] | None) -> Any:
 @functools.lru_cache(1_000)
 def _return_type(call: Callable[..., Any]) -> TypeAdapter[Any] | None:
     return adapter_of(annotations_of(call).get("return"))
+
+
+def _output_type(by: Any) -> TypeAdapter[Any] | None:
+    """Give what makes JSON values into what an agent object says that it gives."""
+    agent = import_object(by) if isinstance(by, str) else by
+    kind = getattr(agent, "output_type", None)
+    return adapter_of(kind) if isinstance(kind, type) else None
 
 
 def annotations_of(call: Callable[..., Any]) -> Mapping[str, Any]:

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allready.agents.base import TaskResult
 from allready.agents.definitions import AgentDefinition, load_agents
 from allready.agents.isolated_process import LOADING_VARIABLE
+from allready.agents.models import Models, choose_model
 from allready.engine.compile import Compiled, compile_plan
 from allready.engine.outcome import RunResult
 from allready.engine.results import read_results
@@ -20,9 +21,12 @@ from allready.engine.start import new_session, resume_session
 from allready.engine.worker import current_sub_agent
 from allready.errors import PlanError, UserError
 from allready.plan.load import load_plan_file
-from allready.plan.plan import Plan
+from allready.plan.plan import Limits, Plan
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import JournalEvent, Store
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
 
 
 async def run(
@@ -34,6 +38,8 @@ async def run(
     pool: SubAgentManager | None = None,
     agents: Mapping[str, AgentDefinition] | None = None,
     variables: Mapping[str, str] | None = None,
+    model: str | Model | None = None,
+    limits: Limits | None = None,
     on_event: Callable[[JournalEvent], None] | None = None,
     seed: int | None = None,
 ) -> RunResult:
@@ -44,7 +50,10 @@ async def run(
     with the run of that id, which must be of the same plan. `max_parallel` is the number of places in the
     pool (None: the plan's, else 5); runs that are to share a pool are given one. A run that is started by a
     task of another run shares that one's pool, and the task gives its place back meanwhile. `agents` None:
-    those in the agents' folders. `on_event` is told everything that happens, after it has become durable; an
+    those in the agents' folders. `model` is the run's own: a name such as `openai:gpt-5`, or a model object
+    of pydantic-ai; None: `ALLREADY_MODEL`, else as the keys in the environment say, and for a resumed run as
+    it was. `limits` stand in place of the plan's, as far as they are given. `on_event` is told everything
+    that happens, after it has become durable; an
     exception that it raises ends the run. `seed` makes the jitter of retries repeatable.
 
     Raises `PlanError` for a plan that can't run (then nothing has run), `RunNotFound` and `RunOwned` for a
@@ -64,16 +73,24 @@ async def run(
     if pool is None and max_parallel is None and parent is not None:
         pool = parent.pool
     if store is None:
-        session = new_session(_compile(plan, agents, pool), pool=pool, max_parallel=max_parallel, seed=seed)
+        compiled = _compile(plan, agents, pool, model, limits)
+        session = new_session(compiled, pool=pool, max_parallel=max_parallel, seed=seed)
         return await _drive(session, on_event)
     opened = _open(store)
     try:
         if resume is None:
-            compiled = _compile(plan, agents, pool)
+            compiled = _compile(plan, agents, pool, model, limits)
             session = new_session(compiled, store=opened, pool=pool, max_parallel=max_parallel, seed=seed)
         else:
-            run_id = opened.find_run(resume)
-            session = resume_session(opened, run_id, plan=plan, pool=pool, max_parallel=max_parallel)
+            session = resume_session(
+                opened,
+                opened.find_run(resume),
+                plan=plan,
+                pool=pool,
+                max_parallel=max_parallel,
+                models=Models(model) if model is not None else None,
+                limits=limits,
+            )
         await _drive(session, on_event)
     finally:
         if opened is not store:
@@ -82,14 +99,22 @@ async def run(
 
 
 def _compile(
-    plan: Plan, agents: Mapping[str, AgentDefinition] | None, pool: SubAgentManager | None
+    plan: Plan,
+    agents: Mapping[str, AgentDefinition] | None,
+    pool: SubAgentManager | None,
+    model: str | Model | None,
+    limits: Limits | None,
 ) -> Compiled:
     resources = pool.resources if pool is not None else None
+    if model is None or isinstance(model, str):
+        model = choose_model(model or os.environ.get("ALLREADY_MODEL"))
+    models = Models(model)
+    plan.limits = plan.limits.with_others(limits or Limits())
     if agents is not None:
-        return compile_plan(plan, agents, resources)
+        return compile_plan(plan, agents, resources, models)
     library = load_agents(plan.base_dir)
     try:
-        return compile_plan(plan, library.agents, resources)
+        return compile_plan(plan, library.agents, resources, models)
     except PlanError as error:  # files that could not be read may be why an agent is missing
         raise PlanError([*error.problems, *library.problems]) from None
 

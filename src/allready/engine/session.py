@@ -9,28 +9,36 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allready.agents.base import TaskResult
 from allready.agents.secrets import Redactor, secret_values
 from allready.core.events import Change, Completed, Outcome
 from allready.core.scheduler import DagScheduler
 from allready.core.states import RunState
+from allready.engine.answer import answer_of
+from allready.engine.budget import Budget
 from allready.engine.compile import Compiled
-from allready.engine.journal import MemoryJournal, Observer, StoreJournal
+from allready.engine.journal import MemoryJournal, Observer, RunExtra, StoreJournal
 from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
 from allready.engine.worker import Worker, current_sub_agent
 from allready.errors import LeaseLost, StoreError
 from allready.plan.plan import DEFAULT_SLOTS, Plan
+from allready.planning.draft import DraftTask
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import CommandRow, Lease, Store
 from allready.store.lease import LeaseKeeper
 
+if TYPE_CHECKING:
+    from allready.planning.planner import LlmPlanner
+
+PLANNER = "planning"
+"""Who asks models for the plan, in the budget; no attempt is called so."""
 driven_here: set[str] = set()
 """Ids of the stored runs that this process drives at present."""
 
@@ -57,6 +65,8 @@ class Session:
         lease: Lease | None = None,
         folder: Path | None = None,
         clock: Callable[[], float] | None = None,
+        planner: LlmPlanner | None = None,
+        budget: Mapping[str, Any] | None = None,
     ) -> None:
         plan = compiled.plan
         self.id = run_id
@@ -76,7 +86,11 @@ class Session:
             record=True,
         )
         self.on_output: Callable[[str, str, str], None] | None = None
-        """Told task, attempt and each piece of text that a command writes, secrets blanked."""
+        """Told task, attempt and each piece of text that a command or an agent writes, secrets blanked."""
+        self.on_planned: Callable[[Sequence[DraftTask]], None] | None = None
+        """Told all tasks of a plan that was written while the run went on, when it is complete."""
+        self.budget = Budget(plan.limits, compiled.model_needs, budget)
+        self._planner = planner
         self._redactor = Redactor(secret_values(os.environ))
         self._observers: list[Observer] = []
         self._lease = lease
@@ -133,6 +147,7 @@ class Session:
             durable=self.store is not None,
             redactor=self._redactor,
             on_output=self.on_output,
+            budget=self.budget,
         )
         keeper = self._make_keeper()
         if keeper is None:
@@ -141,7 +156,13 @@ class Session:
             assert self.store is not None
             assert self._lease is not None
             self._journal = StoreJournal(
-                self.store, self._lease, keeper.valid, self.scheduler, self.folder, self._observers
+                self.store,
+                self._lease,
+                keeper.valid,
+                self.scheduler,
+                self.folder,
+                self._observers,
+                extra=RunExtra(self.budget.memory, lambda: self.plan.document, self._title, self._answer),
             )
         self._loop = SchedulerLoop(
             self.scheduler,
@@ -153,19 +174,55 @@ class Session:
             on_outcome=self._on_outcome,
             wait_for_person=wait_for_person,
             redact=self._redactor.text,
+            budget=self.budget if self.compiled.model_needs else None,
         )
+        growing: asyncio.Task[None] | None = None
         try:
             if keeper is not None:
                 driven_here.add(self.id)
                 keeper.start()
+            if self._planner is not None and self.scheduler.graph.open:
+                growing = asyncio.create_task(self._grow(self._planner, self._loop))
             await self._loop.run()
         except BaseException as error:
             if self._lost is not None and self._lost is not error:
                 raise self._lost from error
             raise
         finally:
+            if growing is not None:
+                growing.cancel()
+                await asyncio.wait([growing])
+            await self.compiled.models.close()
             await self._let_go(keeper)
         return self.result()
+
+    async def _grow(self, planner: LlmPlanner, loop: SchedulerLoop) -> None:
+        """Have the rest of the plan written, while what is there already runs."""
+        from allready.engine.growing import Growing
+
+        planner.on_usage = partial(self.budget.take, PLANNER)
+        growing = Growing(
+            self.compiled,
+            self.scheduler,
+            planner,
+            clock=self.clock,
+            note=self.note,
+            wake=loop.wake,
+            folder=lambda: self.folder,
+        )
+        try:
+            self.budget.reserve(PLANNER, PLANNER)
+            planner.allowance = self.budget.allowance(PLANNER)
+            failure = await growing.grow()
+            if failure is not None:
+                self.steer("fail", failure)
+            elif self.on_planned is not None:
+                self.on_planned(growing.taken)
+        except Exception as error:
+            loop.fail(error)
+        finally:
+            self.budget.settle(PLANNER)
+            loop.wake()
 
     def _make_keeper(self) -> LeaseKeeper | None:
         if self.store is None or self._lease is None:
@@ -202,6 +259,9 @@ class Session:
             self._loop.fail(error)
 
     def _on_outcome(self, task: str, handle: str, outcome: Outcome) -> None:
+        usage = self.budget.settle(handle)
+        if usage and self._journal is not None:
+            self._journal.keep_usage(handle, usage)
         node = self.scheduler.graph[task]
         if node.handle != handle:
             return  # late: another attempt has taken its place
@@ -218,6 +278,20 @@ class Session:
         assert self.store is not None
         graph = self.scheduler.graph
         return read_results(self.store, self.id, self.folder, [graph[task].index for task in tasks])
+
+    def _title(self, task: str) -> str | None:
+        return self._redactor.text(self.plan.tasks[task].title or "") or None
+
+    def _answer(self, written: Sequence[Mapping[str, Any]]) -> str | None:
+        """Give the answer of the run, which has ended; `written` are results not yet in the store."""
+        graph = self.scheduler.graph
+        last = {row["index"]: TaskResult(row["output"] or "") for row in written}
+
+        def read(tasks: Collection[str]) -> dict[str, TaskResult]:
+            stored = self._load_now([task for task in tasks if graph[task].index not in last])
+            return {task: stored[task] if task in stored else last[graph[task].index] for task in tasks}
+
+        return answer_of(self.plan, graph, self.status, read)
 
     # --- steering -------------------------------------------------------------------------------------
 
@@ -253,6 +327,11 @@ class Session:
         """Where the run is."""
         return self.scheduler.status
 
+    @property
+    def limit_reached(self) -> str | None:
+        """What stands in the way, in a sentence, if the run is paused because it reached a limit."""
+        return self.budget.paused_for if self.scheduler.pause_reason == "limit" else None
+
     def result(self, read: Reader | None = None) -> RunResult:
         """Give how the run stands. `read` gives what tasks gave, if it is not to be asked of the store."""
         scheduler = self.scheduler
@@ -268,6 +347,7 @@ class Session:
             error=scheduler.error,
             started_at=scheduler.started_at,
             finished_at=scheduler.finished_at,
+            usage=self.budget.used,
             temporary=self._temporary,
         )
 

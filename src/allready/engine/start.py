@@ -7,27 +7,34 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uuid_utils import uuid7
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.leftovers import end_leftovers
+from allready.agents.models import Models
 from allready.agents.secrets import Redactor, secret_values
+from allready.agents.usage import Usage
 from allready.core.graph import TaskSpec
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_json
 from allready.core.states import RUN_ENDED, RunState
-from allready.engine.compile import Compiled, compile_plan
+from allready.engine.budget import MEMORY as BUDGET_MEMORY
+from allready.engine.compile import ASSISTANT, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.session import MonotonicClock, Session, driven_here
 from allready.errors import PlanError, Problem, RunOwned, UserError
 from allready.plan.load import plan_from_document
-from allready.plan.plan import Plan
+from allready.plan.plan import Limits, Plan
+from allready.planning.draft import plan_document
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import RunRow, Store, TaskRow
 from allready.store.files import make_folder
 from allready.store.owners import this_process
+
+if TYPE_CHECKING:
+    from allready.planning.planner import LlmPlanner
 
 FOLDER = ".allready"
 """Where a project's runs and agents are kept."""
@@ -45,14 +52,22 @@ def new_session(
     max_parallel: int | None = None,
     seed: int | None = None,
     clock: Callable[[], float] | None = None,
+    models: Models | None = None,
+    planner: LlmPlanner | None = None,
+    used: Usage | None = None,
 ) -> Session:
     """Make a new run of a plan; with a store it is recorded there, and belongs to this process.
 
-    A plan may be compiled already. `agents` are those found in files. `max_parallel` None: the plan's, else
-    5. Raises `PlanError` with everything that would stop the run; then nothing was recorded.
+    A plan may be compiled already, with its models. `agents` are those found in files. `max_parallel` None:
+    the plan's, else 5. With a `planner` the plan has no tasks yet: they are written while the run goes on.
+    `used` is what was used up for the plan before. Raises `PlanError` with everything that would stop the
+    run; then nothing was recorded.
     """
-    resources = pool.resources if pool is not None else None
-    compiled = plan if isinstance(plan, Compiled) else compile_plan(plan, agents, resources)
+    if isinstance(plan, Compiled):
+        compiled = plan
+    else:
+        resources = pool.resources if pool is not None else None
+        compiled = compile_plan(plan, agents, resources, models, growing=planner is not None)
     plan = compiled.plan
     _check_places(max_parallel)
     run_id = str(uuid7())
@@ -60,6 +75,8 @@ def new_session(
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
     lease = folder = None
     redactor = Redactor(secret_values(os.environ))
+    if planner is not None:
+        plan.document = plan_document(plan.goal, (), limits=plan.limits, max_parallel=plan.max_parallel)
     if store is not None:
         stored = write_recipe(plan) if plan.document is None else plan.document
         folder = runs_folder(store) / run_id
@@ -72,8 +89,9 @@ def new_session(
             seed=seed,
             folder=str(folder),
             plan=stored,
-            options=_options(compiled, max_parallel),
+            options=_options(compiled, max_parallel, planner),
             source=plan.source,
+            memory={} if planner is None else {"open": True},
         )
         tasks = [
             TaskRow(
@@ -93,6 +111,8 @@ def new_session(
         lease=lease,
         folder=folder,
         clock=clock,
+        planner=planner,
+        budget={"used": used.to_json()} if used else None,
     )
     session.note_created()
     return session
@@ -103,9 +123,11 @@ def _check_places(max_parallel: int | None) -> None:
         raise UserError(f"max_parallel is {max_parallel}, but a pool needs at least one place")
 
 
-def _options(compiled: Compiled, max_parallel: int | None) -> dict[str, Any]:
+def _options(compiled: Compiled, max_parallel: int | None, planner: LlmPlanner | None) -> dict[str, Any]:
     """Give what a resumed run needs besides its plan."""
     return {
+        "model": compiled.models.default_name,
+        "max_tasks": None if planner is None else planner.max_tasks,
         "base_dir": str(compiled.plan.base_dir.absolute()),
         "max_parallel": max_parallel,
         "timeout": compiled.plan.timeout,
@@ -132,10 +154,13 @@ def resume_session(
     plan: Plan | None = None,
     pool: SubAgentManager | None = None,
     max_parallel: int | None = None,
+    models: Models | None = None,
+    limits: Limits | None = None,
 ) -> Session:
     """Take a stored run that nobody drives, end what a dead process left behind, and make its session.
 
-    `plan` is needed for a plan of functions that can't be imported; it must be the same one. Raises
+    `plan` is needed for a plan of functions that can't be imported; it must be the same one. `models` None:
+    the run's own model as it was; `limits` are taken in place of the run's, as far as they are given. Raises
     `RunOwned`, `RunNotFound`, `PlanError`, and `UserError` if the run has ended; then nothing has changed.
     """
     _check_places(max_parallel)
@@ -154,7 +179,9 @@ def resume_session(
         rows = store.tasks(run_id)
         agents = stored_agents(row)
         resources = pool.resources if pool is not None else None
-        compiled = compile_plan(plan or stored_plan(row), agents, resources)
+        growing = bool(row.memory.get("open"))
+        models = models or Models(row.options.get("model"))
+        compiled = compile_plan(plan or stored_plan(row), agents, resources, models, growing=growing)
         compiled.definitions.update(agents)  # also those that the router would not choose again
         compiled.use_specs(_same_specs(compiled, rows, row))
         end_leftovers(run_id)
@@ -168,7 +195,10 @@ def resume_session(
             lease=lease,
             folder=Path(row.folder),
             clock=clock_of(store, row),
+            planner=_planner_again(compiled, row) if growing else None,
+            budget={name: row.memory[name] for name in BUDGET_MEMORY if name in row.memory},
         )
+        session.budget.raise_to(limits or Limits())
         if row.last_seq == 0:  # its process ended before the first commit
             session.note_created()
         elif row.status == RunState.RUNNING:
@@ -182,6 +212,14 @@ def resume_session(
         store.release(run_id, lease.epoch)
         raise
     return session
+
+
+def _planner_again(compiled: Compiled, row: RunRow) -> LlmPlanner:
+    """Give the planner that writes the rest of a plan."""
+    from allready.planning.planner import LlmPlanner
+
+    agents = [agent for name, agent in compiled.known.items() if name != ASSISTANT]
+    return LlmPlanner(compiled.models.get(), agents, max_tasks=row.options["max_tasks"])
 
 
 def clock_of(store: Store, row: RunRow) -> MonotonicClock:
@@ -225,6 +263,9 @@ def stored_plan(row: RunRow) -> Plan:
     """Give the plan of a stored run. Raises `PlanError` that names every function that can't be imported."""
     base_dir = Path(row.options["base_dir"])
     if not is_recipe(row.plan):
+        if not row.plan.get("tasks"):  # its planner had not written anything yet
+            limits = Limits(**row.plan.get("limits", {}))
+            return Plan(row.plan["goal"], answer=True, limits=limits, base_dir=base_dir, document=row.plan)
         return plan_from_document(row.plan, file=row.source, base_dir=base_dir)
     if str(base_dir) not in sys.path:
         sys.path.insert(0, str(base_dir))

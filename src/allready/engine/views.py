@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from allready.agents.exchange import open_plain
 from allready.agents.process import STDERR_FILE
+from allready.agents.usage import Usage
 from allready.core.graph import TaskGraph
 from allready.core.history import Replay
 from allready.core.scheduler import DagScheduler
@@ -111,7 +112,12 @@ def task_view(task: TaskLike) -> dict[str, Any]:
 
 
 def run_view(
-    status: str, tasks: Iterable[TaskLike], *, error: str | None = None, answer: str | None = None
+    status: str,
+    tasks: Iterable[TaskLike],
+    *,
+    error: str | None = None,
+    answer: str | None = None,
+    usage: Usage | None = None,
 ) -> dict[str, Any]:
     """Give how a run stands: the last line of `--json`, and with more around it `status --json`."""
     view: dict[str, Any] = {"status": str(status)}
@@ -119,6 +125,8 @@ def run_view(
         view["error"] = error
     if answer is not None:
         view["answer"] = answer
+    if usage:
+        view["usage"] = usage.to_json()
     view["tasks"] = {task.id: task_view(task) for task in tasks}
     return view
 
@@ -126,8 +134,17 @@ def run_view(
 def stored_run_view(store: Store, run_id: str) -> dict[str, Any]:
     """Give how a stored run stands, with its owner."""
     row = store.run(run_id)
-    view = run_view(row.status, store.tasks(run_id), error=row.error, answer=row.answer)
-    return {"run": run_id, **run_head(row), **view}
+    return {"run": run_id, **run_head(row), **stored_view(row, store.tasks(run_id))}
+
+
+def stored_view(row: RunRow, tasks: Iterable[TaskRow]) -> dict[str, Any]:
+    """Give how a stored run stands, its tasks at hand."""
+    return run_view(row.status, tasks, error=row.error, answer=row.answer, usage=usage_of(row))
+
+
+def usage_of(row: RunRow) -> Usage:
+    """Give what requests to models took in a stored run."""
+    return Usage.from_json(row.memory.get("used", {}))
 
 
 def run_head(row: RunRow) -> dict[str, Any]:
@@ -273,7 +290,8 @@ def replayed_scheduler(store: Store, row: RunRow) -> DagScheduler:
 def start_replay(store: Store, row: RunRow) -> Replay:
     """Give a replay at the beginning of a stored run."""
     first = store.tasks(row.id)[: row.options["first_tasks"]]
-    graph = TaskGraph([spec_from_json(task.spec) for task in first])
+    growing = row.options.get("max_tasks") is not None
+    graph = TaskGraph([spec_from_json(task.spec) for task in first], open=growing)
     return Replay(DagScheduler(graph, seed=row.seed, timeout=row.options["timeout"]))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from allready.agents.secrets import Redactor
 from allready.agents.threads import in_thread
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
+from allready.engine.answer import as_dependency, missing, sources
+from allready.engine.budget import Budget
 from allready.engine.compile import Compiled, needed_results
 from allready.engine.results import (
     Results,
@@ -30,7 +33,8 @@ from allready.engine.results import (
     value_of,
 )
 from allready.errors import TaskError
-from allready.plan.plan import Command, Function, Prompt, Task, tasks_of
+from allready.plan.imports import import_object
+from allready.plan.plan import Answer, Command, Function, Prompt, Task, tasks_of
 from allready.plan.template import render
 from allready.pool.manager import INLINE_SCOPE, SubAgent
 
@@ -74,6 +78,7 @@ class Worker:
         durable: bool,
         redactor: Redactor,
         on_output: Callable[[str, str, str], None] | None = None,
+        budget: Budget,
     ) -> None:
         self._compiled = compiled
         self._plan = compiled.plan
@@ -85,6 +90,7 @@ class Worker:
         self._durable = durable
         self._redactor = redactor
         self._on_output = on_output
+        self._budget = budget
         self._agents: dict[str, Agent] = {}
         self._needs: dict[str, set[str]] = {}
         self._told: dict[str, tuple[Any, TaskResult]] = {}
@@ -98,6 +104,8 @@ class Worker:
         try:
             if isinstance(task.body, Function):
                 value = await self._call(task, task.body, sub_agent)
+            elif isinstance(task.body, Answer):
+                value = await self._answer(task, sub_agent)
             else:
                 value = await self._ask(task, sub_agent)
             if self._durable and value.output_file is not None and is_long(value.output_file):
@@ -162,13 +170,40 @@ class Worker:
             raise
 
     def _agent(self, task: Task) -> Agent:
+        models = self._compiled.models
         if isinstance(task.body, Command):
             return CommandAgent(task.body)
+        if isinstance(task.body, Prompt) and task.body.by is not None:
+            from allready.agents.llm import ObjectAgent
+
+            by = task.body.by
+            return ObjectAgent(import_object(by) if isinstance(by, str) else by, models)
         name = self._graph[task.id].agent
         assert name is not None
         if name not in self._agents:
-            self._agents[name] = make_agent(self._compiled.definitions[name])
+            self._agents[name] = make_agent(self._compiled.definitions[name], models)
         return self._agents[name]
+
+    async def _answer(self, task: Task, sub_agent: SubAgent) -> Any:
+        """Put the answer to the goal together from what the tasks gave."""
+        from allready.planning.aggregator import LlmAggregator
+
+        attempt = self._attempt(task, sub_agent)
+        nodes = sources(self._graph)
+        results = await self._results.get([node.id for node in nodes])
+        plan = self._plan
+        outputs = [as_dependency(node, plan, self._as_result(node, results[node.id])) for node in nodes]
+        models = self._compiled.models
+        has_model = models.default_name is not None
+        aggregator = LlmAggregator(  # the first model that is made imports its library, which takes a second
+            await in_thread(models.get, "allready model") if has_model else None,
+            on_text=attempt.on_output,
+            on_usage=attempt.on_usage,
+            allowance=attempt.allowance,
+        )
+        gone = [as_dependency(node, plan) for node in missing(self._graph)]
+        text = await aggregator.answer(plan.goal, outputs, gone)
+        return as_result(text, attempt.folder, self._redactor, durable=self._durable)
 
     async def _prompt(self, body: Prompt, attempt: Attempt) -> str:
         text = await fill_templates([body.text], lambda: render(body.text, attempt.scope()), attempt)
@@ -234,6 +269,9 @@ class Worker:
             on_output=told,
             hold_place=sub_agent.hold_place,
             run_folder=run_folder,
+            on_usage=partial(self._budget.take, sub_agent.handle),
+            allowance=self._budget.allowance(sub_agent.handle),
+            redactor=self._redactor,
         )
 
     def _attempt_folder(self, task: Task, sub_agent: SubAgent) -> Path:

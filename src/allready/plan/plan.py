@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -110,6 +110,11 @@ class Limits:
     max_requests: int | None = None
     max_cost: float | None = None
     """In US dollars."""
+
+    def with_others(self, others: Limits) -> Limits:
+        """Give these limits with `others` in their place, as far as those are set."""
+        given = {item.name: getattr(others, item.name) for item in fields(others)}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(slots=True)
@@ -219,9 +224,9 @@ class Plan:
         """Add something to ask of an agent as a task, and give its id.
 
         `prompt` is a template, as in plan files; what the dependencies gave is put after it. `agent` is the
-        name of an agent, an `Agent` of pydantic-ai, or `package.module:name` of one; None: one is chosen. What
-        it gives reaches functions that depend on the task as it is, typed outputs included. `settings` are
-        those of `add`. Raises `PlanError` for what is not valid.
+        name of an agent, an `Agent` of pydantic-ai, or `package.module:name` of one; None: one is chosen.
+        What it gives reaches functions that depend on the task as it is, typed outputs included. `settings`
+        are those of `add`. Raises `PlanError` for what is not valid.
         """
         problems = check_settings(id, settings)
         if id in self.tasks:

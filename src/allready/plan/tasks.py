@@ -7,6 +7,7 @@ from typing import Any
 from allready.core.states import FailureStrategy, RunIf
 from allready.plan.models import TaskFile, TaskSettings
 from allready.plan.plan import Body, Command, Prompt, Task
+from allready.plan.template import literal
 
 PROMPT = "{}\n\n{{{{ goal }}}}"
 """Of a task that only names its agent, whose instructions say what to do; filled with the task's title."""
@@ -24,7 +25,7 @@ def make_task(model: TaskFile, defaults: TaskSettings, argv: tuple[str, ...]) ->
 
     body: Body
     if model.run is None:
-        body = Prompt(model.prompt or PROMPT.format(model.title or model.id), setting("agent"))
+        body = Prompt(model.prompt or PROMPT.format(literal(model.title or model.id)), setting("agent"))
     else:
         body = Command(
             argv,

@@ -175,6 +175,8 @@ class Batch:
     """Columns of the run to set, out of `RUN_COLUMNS`."""
     commands: Sequence[tuple[int, str | None]] = ()
     """Commands taken: (id, why refused or None)."""
+    plan: dict[str, Any] | None = None
+    """The plan as it is now, of a run that grows; None: as it was."""
 
 
 class Store(Protocol):

@@ -115,6 +115,11 @@ class SqlStore:
                 self._statements.insert_input.run(cursor, [entry])
             if batch.commands:
                 self._take_commands(cursor, run_id, batch.commands)
+            if batch.plan is not None:
+                plan = rows.to_json(batch.plan)
+                connection.execute(
+                    sa.update(schema.plans).where(schema.plans.c.run_id == run_id).values(plan=plan)
+                )
         return last_seq
 
     def _advance(
