@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allready.cli.planning_view import plan_lines
-from allready.cli.tables import count, hint, say
+from allready.cli.tables import count, say
 from allready.cli.text import clean, clean_line
 from allready.errors import PlanError, UserError
 
@@ -88,17 +88,20 @@ class Draft:
             self._file.unlink(missing_ok=True)
 
 
-def confirm(draft: Draft) -> Compiled | None:
-    """Show the plan and ask until it is to be run (it is given), or not (None)."""
+def confirm(draft: Draft, run_hint: Callable[[Path], str]) -> Compiled | None:
+    """Show the plan and ask until it is to be run (it is given), or not (None).
+
+    `run_hint` gives the command that runs a plan file: for what was edited, if it is not run now.
+    """
     try:
         if _ask_until_settled(draft):
             draft.done()
             return draft.compiled
     except KeyboardInterrupt:
         print()
-        _tell_where(draft)
+        _tell_where(draft, run_hint)
         raise
-    _tell_where(draft)
+    _tell_where(draft, run_hint)
     return None
 
 
@@ -129,10 +132,10 @@ def _show(draft: Draft) -> None:
     say()
 
 
-def _tell_where(draft: Draft) -> None:
+def _tell_where(draft: Draft, run_hint: Callable[[Path], str]) -> None:
     file = draft.leave()
     if file is not None:
-        say(f"what you edited is in {file}; run it with: {hint('run', str(file))}")
+        say(f"what you edited is in {file}; run it with: {run_hint(file)}")
 
 
 def ask(answers: Mapping[str, str]) -> str:

@@ -97,7 +97,7 @@ def do(
     request = PlanRequest(
         text, name, usable_agents(name), max_tasks, limits_of(max_tokens, max_requests, max_cost)
     )
-    wish = _Wish(request, settings, max_parallel, store, fresh, json, quiet or settings.quiet)
+    wish = _Wish(request, settings, model, max_parallel, store, fresh, json, quiet or settings.quiet)
     if plan_only:
         return wish.write_only(None if output in (None, STANDARD) else Path(str(output)))
     return wish.run(ask=not yes)
@@ -180,6 +180,8 @@ class _Wish:
 
     request: PlanRequest
     settings: Settings
+    model: str | None
+    """As it was given on the command line."""
     max_parallel: int | None
     store: str | None
     """As it was given on the command line."""
@@ -259,8 +261,13 @@ class _Wish:
         except OSError as error:
             raise UserError(f"{file}: can't be written: {error.strerror}") from None
         if not self.quiet:
-            print(f"the plan is in {file}; run it with: {hint('run', str(file))}", file=sys.stderr)
+            print(f"the plan is in {file}; run it with: {self.run_hint(file)}", file=sys.stderr)
         return exits.COMPLETED
+
+    def run_hint(self, file: Path) -> str:
+        """Give the command that runs a plan file with the same model."""
+        named = ["--model", self.model] if self.model is not None else []
+        return hint("run", str(file), *named, store=self.store)
 
     # --- the run --------------------------------------------------------------------------------------
 
@@ -281,7 +288,7 @@ class _Wish:
         from allready.cli.confirm import Draft, confirm
 
         document, usage = self.plan()
-        confirmed = confirm(Draft(document, self._load))
+        confirmed = confirm(Draft(document, self._load), self.run_hint)
         if confirmed is None:
             # 4 and not 2: nothing was wrong, a person called it off, and a script must not go on as after 0
             print("nothing was run; the plan is kept for the next time, --fresh plans anew", file=sys.stderr)
@@ -322,9 +329,7 @@ class _Wish:
         from allready.engine.start import new_session
 
         places = compiled.plan.max_parallel or self.max_parallel or self.settings.max_parallel
-        session = new_session(compiled, store=store, max_parallel=places)
-        session.budget.used += usage
-        return session
+        return new_session(compiled, store=store, max_parallel=places, used=usage)
 
     def _load(self, text: str, file: str | None) -> Compiled:
         from allready.plan.load import load_plan, plan_from_document

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from allready.cli import look, plans, running, steering
+from allready.cli import do, look, plans, running, steering
 from allready.cli.exits import FAILED, INTERRUPTED, tell
 from allready.errors import AllreadyError
 
@@ -46,6 +46,7 @@ def _options(
 
 
 running.register(app)
+do.register(app)
 plans.register(app)
 look.register(app)
 steering.register(app)

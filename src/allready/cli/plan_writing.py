@@ -19,7 +19,7 @@ from allready.agents.usage import Usage
 from allready.cli import exits
 from allready.cli.planning_view import PlanningView, choose_view
 from allready.cli.tables import count
-from allready.cli.text import clean, clean_line, duration_text
+from allready.cli.text import clean, clean_line, duration_text, usage_text
 from allready.errors import TaskError
 from allready.plan.plan import Limits
 from allready.planning.draft import DraftTask
@@ -76,7 +76,8 @@ def write_plan(request: PlanRequest, folder: Path, *, quiet: bool) -> WrittenPla
     view = writing.view
     if not quiet:
         took = f"{count(len(view.tasks), 'task')} planned in {duration_text(view.elapsed)}"
-        print(f"{took}{_usage_text(writing.usage)}", file=sys.stderr)
+        used = f": {usage_text(writing.usage)}" if writing.usage else ""
+        print(f"{took}{used}", file=sys.stderr)
     return WrittenPlan(view.tasks, writing.usage)
 
 
@@ -102,14 +103,14 @@ class _Writing:
         request = self.request
         models = Models(request.model)
         try:
-            planner = LlmPlanner(
-                models.get(),
-                list(request.agents.values()),
-                max_tasks=request.max_tasks,
-                on_usage=self._count,
-                allowance=request.limits,
-            )
-            with self.view:
+            with self.view:  # at once: the provider's library can take a second to be imported
+                planner = LlmPlanner(
+                    models.get(),
+                    list(request.agents.values()),
+                    max_tasks=request.max_tasks,
+                    on_usage=self._count,
+                    allowance=request.limits,
+                )
                 async with aclosing(planner.write(request.goal)) as events:
                     async for event in events:
                         self.view.take(event)
@@ -124,21 +125,15 @@ class _Writing:
         self.usage += usage
 
 
-def _usage_text(usage: Usage) -> str:
-    if not usage:
-        return ""
-    price = f", ${usage.cost:,.4f}" if usage.cost else ""
-    return f", {usage.tokens:,} tokens{price}"
-
-
 def _tell_failure(error: PlanningFailed, folder: Path) -> None:
     """Say why there is no plan, and where what the model wrote can be read."""
     print(f"allready: {clean(str(error))}", file=sys.stderr)
-    for problem in error.problems:
-        print(f"  {clean_line(problem)}", file=sys.stderr)
+    if len(error.problems) > 1:  # one is in the message
+        for problem in error.problems:
+            print(f"  {clean_line(problem)}", file=sys.stderr)
     if error.raw:
         print(f"what the model wrote: {_keep(error.raw, folder)}", file=sys.stderr)
-    print("nothing was run; ask again, say the goal differently, or use another model", file=sys.stderr)
+    print("nothing was run", file=sys.stderr)
 
 
 def _keep(raw: str, folder: Path) -> str:

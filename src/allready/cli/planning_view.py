@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -35,10 +34,9 @@ MAX_NAMES = 3
 class Message(NamedTuple):
     """Something that a person should know of while the plan is written."""
 
-    what: str
-    """`note`, `again` or `waiting`."""
     text: str
     details: tuple[str, ...] = ()
+    style: str = "yellow"
 
 
 class PlanningView:
@@ -48,7 +46,10 @@ class PlanningView:
         self.model = model
         self.tasks: list[DraftTask] = []
         """Those of the plan as it stands: begun anew, it is empty again."""
-        self.messages: deque[Message] = deque(maxlen=RECENT_MESSAGES)
+        self.messages: list[Message] = []
+        """About the plan as it stands."""
+        self.waiting: Message | None = None
+        """Why nothing comes at present."""
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -59,14 +60,19 @@ class PlanningView:
 
     def take(self, event: PlannerEvent) -> None:
         """Take note of what the planner tells."""
+        self.waiting = None
         if isinstance(event, Written):
             self.tasks.append(event.task)
             self.written(event.task)
             return
-        if isinstance(event, Again):
-            self.tasks.clear()
         message = message_of(event)
-        self.messages.append(message)
+        if isinstance(event, Waiting):
+            self.waiting = message
+        else:
+            if isinstance(event, Again):
+                self.tasks.clear()
+                self.messages.clear()
+            self.messages.append(message)
         self.told(message)
 
     def written(self, task: DraftTask) -> None:
@@ -85,11 +91,11 @@ def message_of(event: Noted | Again | Waiting) -> Message:
     """Give an event in words."""
     match event:
         case Noted(text):
-            return Message("note", clean_line(text))
+            return Message(clean_line(text), style="dim")
         case Again(reason, problems):
-            return Message("again", clean_line(reason), tuple(map(clean_line, problems)))
+            return Message(f"once more: {clean_line(reason)}", tuple(map(clean_line, problems)))
         case Waiting(reason, delay):
-            return Message("waiting", f"{duration_text(delay)}: {clean_line(reason)}")
+            return Message(f"waits {duration_text(delay)}: {clean_line(reason)}")
 
 
 class PlainPlanning(PlanningView):
@@ -112,7 +118,7 @@ class PlainPlanning(PlanningView):
 
     def told(self, message: Message) -> None:
         """Print the message."""
-        self._say(f"{message.what:<10} {message.text}")
+        self._say(f"{'planning':<10} {message.text}")
         for detail in message.details:
             print(f"{'':22}{detail}", file=sys.stderr)
 
@@ -142,7 +148,7 @@ class LivePlanning(PlanningView):
             self._refresher.cancel()
         self._live.stop()
         for message in self.messages:  # they would be gone with the table
-            self.console.print(_message_text(message, self.console.width), highlight=False)
+            self.console.print(_message_text(message._replace(details=()), self.console.width))
 
     async def _refresh(self) -> None:
         while True:
@@ -163,7 +169,8 @@ class LivePlanning(PlanningView):
         width = options.max_width
         parts = [f"planning with {self.model}", count(len(self.tasks), "task"), duration_text(self.elapsed)]
         yield Text(fit(" · ".join(map(clean_line, parts)), width), "bold", no_wrap=True)
-        messages = [_message_text(message, width) for message in self.messages]
+        told = self.messages[-RECENT_MESSAGES:] + ([self.waiting] if self.waiting else [])
+        messages = [_message_text(message, width) for message in told]
         taken = sum(text.plain.count("\n") + 1 for text in messages)
         rows = max(3, options.size.height - OTHER_ROWS - taken)
         lines = list(_draft_lines(self.tasks))
@@ -185,9 +192,8 @@ def _draft_lines(tasks: Sequence[DraftTask]) -> Iterator[str]:
 def _message_text(message: Message, width: int) -> Text:
     from rich.text import Text
 
-    lines = [f"{message.what}: {message.text}", *(f"  {detail}" for detail in message.details)]
-    style = "yellow" if message.what != "note" else "dim"
-    return Text("\n".join(fit(line, width) for line in lines), style, no_wrap=True)
+    lines = [message.text, *(f"  {detail}" for detail in message.details)]
+    return Text("\n".join(fit(line, width) for line in lines), message.style, no_wrap=True)
 
 
 def choose_view(model: str, *, quiet: bool) -> PlanningView:
@@ -230,10 +236,11 @@ def plan_lines(compiled: Compiled) -> Iterator[str]:
         (clean_line(task.id), clean_line(agents.get(task.id) or ""), clean_line(task.title or ""))
         for task in plan.tasks.values()
     ]
-    yield paint(clean_line(plan.goal), "bold")
+    width = screen_width()
+    yield paint(fit(clean_line(plan.goal), width), "bold")
     yield ""
     yield from table(rows, ("task", "agent", "title"), cut=(2, 1, 0))
     yield ""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     nodes = [node._replace(title=None) for node in plan_nodes(plan)]  # the table has them
-    yield draw_text(nodes, ascii_only=not encoding.startswith("utf"), width=screen_width())
+    yield draw_text(nodes, ascii_only=not encoding.startswith("utf"), width=width)
