@@ -102,7 +102,7 @@ class Task:
     inline: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Limits:
     """What a run may use up in all; None: no limit."""
 

@@ -54,9 +54,9 @@ class LlmPlanner:
         self._model = model
         self._agents = tuple(agents)
         self._names = [agent.name for agent in agents]
-        self._max_tasks = max_tasks
-        self._on_usage = on_usage
-        self._allowance = allowance
+        self.max_tasks = max_tasks
+        self.on_usage = on_usage
+        self.allowance = allowance
         self._sleep = sleep
         self._seed = secrets.randbits(64) if seed is None else seed
         self.used = Usage()
@@ -78,7 +78,7 @@ class LlmPlanner:
         check = self._check(taken)
         problems: list[str] = []
         earlier, rounds, waits = "", list[str](), _Waits(self._seed)
-        while len(check.fixed) < self._max_tasks:
+        while len(check.fixed) < self.max_tasks:
             self._check_allowance(problems, rounds)
             attempt = self._attempt(goal, check, problems, earlier)
             async with aclosing(attempt.events()) as events:
@@ -105,16 +105,16 @@ class LlmPlanner:
             yield Again("the plan is not valid", tuple(problems))
 
     def _check(self, fixed: Sequence[DraftTask]) -> DraftCheck:
-        return DraftCheck(fixed, self._names, self._max_tasks)
+        return DraftCheck(fixed, self._names, self.max_tasks)
 
     def _attempt(self, goal: str, check: DraftCheck, problems: Sequence[str], earlier: str) -> _Attempt:
-        room = self._max_tasks - len(check.fixed)
+        room = self.max_tasks - len(check.fixed)
         prompt = planner_prompt(
             goal, self._agents, room, fixed=list(check.fixed.values()), problems=problems, earlier=earlier
         )
         request = Request(
             self._model,
-            planner_instructions(self._agents, self._max_tasks),
+            planner_instructions(self._agents, self.max_tasks),
             prompt,
             plan_output(self._model, self._names, room),
             self._count,
@@ -123,11 +123,11 @@ class LlmPlanner:
 
     def _count(self, usage: Usage) -> None:
         self.used += usage
-        if self._on_usage is not None:
-            self._on_usage(usage)
+        if self.on_usage is not None:
+            self.on_usage(usage)
 
     def _check_allowance(self, problems: Sequence[str], rounds: Sequence[str]) -> None:
-        limit = limit_reached(self.used, self._allowance)
+        limit = limit_reached(self.used, self.allowance)
         if limit is not None:
             raise _failed(f"planning has reached {limit}: raise it, or plan less", problems, rounds)
 
