@@ -138,6 +138,6 @@ def _write_gitignore(folder: Path, name: str) -> None:
     """Keep runs out of git, but not the agents, which live in the same folder."""
     try:
         with (folder / ".gitignore").open("x", encoding="utf-8") as file:
-            file.write(f"# written by allready\n/.gitignore\n/{name}*\n/runs/\n")
+            file.write(f"# written by allready\n/.gitignore\n/{name}*\n/runs/\n/plans/\n")
     except OSError:
         pass  # there is one already; if the folder can't be written, the store will say so
