@@ -55,10 +55,12 @@ class ProviderServer:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """The other side closed the connection of a request that hung."""
 
-    _open: list[asyncio.StreamWriter] = field(default_factory=list)
+    _open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.append(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await self._one(reader, writer):
                 pass
@@ -126,8 +128,9 @@ async def provider_server(*replies: Reply) -> AsyncIterator[ProviderServer]:
         yield server
     finally:
         listening.close()
-        for writer in server._open:
+        for writer in server._open.values():
             writer.close()
+        await asyncio.gather(*server._open)
         await listening.wait_closed()
 
 
@@ -194,7 +197,13 @@ def _responses(pieces: Sequence[str], usage: tuple[int, int]) -> list[str]:
         "tool_choice": "auto",
         "tools": [],
     }
-    message = {"id": "m1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    message: dict[str, Any] = {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "status": "in_progress",
+        "content": [],
+    }
     where = {"item_id": "m1", "output_index": 0, "content_index": 0}
     text = "".join(pieces)
     part = {"type": "output_text", "text": text, "annotations": []}
@@ -206,7 +215,7 @@ def _responses(pieces: Sequence[str], usage: tuple[int, int]) -> list[str]:
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": 0},
     }
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response},
         {"type": "response.output_item.added", "output_index": 0, "item": message},
         {"type": "response.content_part.added", **where, "part": {**part, "text": ""}},
@@ -225,7 +234,7 @@ def _responses(pieces: Sequence[str], usage: tuple[int, int]) -> list[str]:
 
 
 def _anthropic(pieces: Sequence[str], usage: tuple[int, int]) -> list[str]:
-    message = {
+    message: dict[str, Any] = {
         "id": "m1",
         "type": "message",
         "role": "assistant",

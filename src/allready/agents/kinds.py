@@ -8,6 +8,8 @@ from allready.agents.base import Agent, Attempt, TaskResult
 from allready.agents.command import CommandAgent
 from allready.agents.definitions import AgentDefinition
 from allready.agents.function import FunctionAgent
+from allready.agents.llm import LlmAgent
+from allready.agents.models import ALIASES, INHERIT, NO_LIBRARY, Models, has_models, price_known
 from allready.errors import UserError
 from allready.plan.imports import import_object
 from allready.plan.plan import Command
@@ -24,30 +26,40 @@ class PromptFunctionAgent:
         return await FunctionAgent(self._call, {}, (attempt.prompt,)).run(attempt)
 
 
-def _command(definition: AgentDefinition) -> Agent:
+def _command(definition: AgentDefinition, _: Models) -> Agent:
     return CommandAgent(
         Command(definition.argv, definition.shell, definition.cwd, definition.env, definition.success_codes)
     )
 
 
-KINDS: Mapping[str, Callable[[AgentDefinition], Agent]] = {
+KINDS: Mapping[str, Callable[[AgentDefinition, Models], Agent]] = {
+    "llm": LlmAgent,
     "command": _command,
-    "python": PromptFunctionAgent,
+    "python": lambda definition, _: PromptFunctionAgent(definition),
 }
 
 
-def make_agent(definition: AgentDefinition) -> Agent:
-    """Give the agent that a definition describes. Raises `UserError` if it can't work here."""
-    problem = problem_of(definition)
+def make_agent(definition: AgentDefinition, models: Models | None = None) -> Agent:
+    """Give the agent that a definition describes; `models` are the run's.
+
+    Raises `UserError` if it can't work here.
+    """
+    models = models or Models()
+    problem = problem_of(definition, models)
     if problem is not None:
         raise UserError(f"agent {definition.name!r}: {problem}")
-    return KINDS[definition.kind](definition)
+    return KINDS[definition.kind](definition, models)
 
 
-def problem_of(definition: AgentDefinition) -> str | None:
-    """Say why an agent can't work here, before anything is run; None if it can."""
-    if definition.kind not in KINDS:
-        return f"agents of kind {definition.kind} can't run in this version; there are {', '.join(KINDS)}"
+def problem_of(definition: AgentDefinition, models: Models | None = None) -> str | None:
+    """Say why an agent can't work here, before anything is run; None if it can.
+
+    Without `models` the run's own model is not known yet: only what the definition itself names is checked.
+    """
+    if definition.kind == "a2a":
+        return "remote agents (kind a2a) can't be asked in this version; write a command that asks it"
+    if definition.kind == "llm":
+        return _problem_of_model(definition, models)
     if definition.kind == "python":
         try:
             call = import_object(definition.function or "")
@@ -56,3 +68,17 @@ def problem_of(definition: AgentDefinition) -> str | None:
         if not callable(call):
             return f"its function {definition.function} is no function"
     return None
+
+
+def _problem_of_model(definition: AgentDefinition, models: Models | None) -> str | None:
+    if not has_models():
+        return NO_LIBRARY
+    if models is None:
+        if definition.model is None or definition.model == INHERIT or definition.model in ALIASES:
+            return None
+        models = Models()
+    problem = models.problem_of(definition.model)
+    name = models.name_of(definition.model)
+    if problem is None and name and definition.limits.max_cost is not None and not price_known(name):
+        return f"its max_cost can't be kept: the price of {name} is not known; use max_tokens instead"
+    return problem

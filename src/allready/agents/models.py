@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODEL_SETTINGS: Mapping[str, Any] = {"max_retries": 0}
 """For every request: the provider libraries' own retries are off, so that the pool sees every refusal."""
-INSTALL = "pip install 'allready[llm]'"
+NO_LIBRARY = "models need the extra llm: pip install 'allready[llm]'"
 INHERIT = "inherit"
 """As an agent's model: the run's own."""
 PYTHON = "python"
@@ -150,10 +150,15 @@ def split_name(name: str) -> tuple[str, str]:
     return (provider, rest) if colon else ("", provider)
 
 
+def has_models() -> bool:
+    """Say whether the libraries for models are installed."""
+    return find_spec("pydantic_ai") is not None
+
+
 def check_model(name: str) -> str | None:
     """Say why a model can't be used here; None if it may work. Quick: imports no provider's library."""
-    if find_spec("pydantic_ai") is None:
-        return f"models need the extra llm: {INSTALL}"
+    if not has_models():
+        return NO_LIBRARY
     provider, rest = split_name(name)
     if provider == PYTHON:
         return None
@@ -215,6 +220,13 @@ class Models:
         if wanted in ALIASES and self.default_name and deciding_key(wanted) is None:
             return self.default_name
         return full_name(wanted)
+
+    def problem_of(self, wanted: str | None) -> str | None:
+        """Say why the model that `get` would give can't be used; None if it may work. Quick."""
+        name = self.name_of(wanted)
+        if name is None:
+            return str(NoModel())
+        return None if self._given is not None and name == self.default_name else check_model(name)
 
     def get(self, wanted: str | None = None) -> Model:
         """Give the model that goes by this name, or the run's own; the same object each time.
