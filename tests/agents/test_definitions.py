@@ -182,7 +182,7 @@ def test_unknown_keys_are_kept_and_in_our_files_warned_about() -> None:
         "x.md:4:1: unknown key 'timout'; did you mean 'timeout'?; it is ignored",
     ]
     definition, warnings = parse_agent(text, ours=False)
-    assert definition.notes == {"color": "red", "timout": "5m"}
+    assert definition.notes == {"color": "red", "timout": "5m", "tools": ["*"]}
     assert warnings == []
 
 
@@ -197,9 +197,70 @@ def test_files_of_other_tools_need_no_quotes() -> None:
     )
     definition, _ = parse_agent(text, ours=False)
     assert definition.description == "Use it: often. Examples:\\n\\n<example> it's # 1 </example>"
-    assert definition.tools == ("*",)
+    assert definition.notes["tools"] == ["*"]
     assert definition.max_concurrent == 2
     assert problems_of(text)[0].startswith("x.md:3:")
+
+
+CLAUDE = """---
+name: reviewer
+description: Reviews
+tools: Read, WebSearch, Bash(git log:*), Bash, Task, mcp__db
+model: sonnet
+color: red
+---
+You review."""
+
+
+def test_what_claude_code_alone_has_is_set_aside(tmp_path: Path) -> None:
+    definition, warnings = parse_agent(CLAUDE, file="x.md", ours=False, base_dir=tmp_path)
+    assert definition.tools == ("Read", "Bash(git log:*)")
+    assert definition.model is None
+    assert definition.notes == {
+        "color": "red",
+        "model": "sonnet",
+        "tools": ["WebSearch", "Bash", "Task", "mcp__db"],
+    }
+    assert [str(warning) for warning in warnings] == [
+        "x.md:4:8: reviewer: not here: WebSearch, Bash (it names no command: write Bash(git log:*) for git "
+        "log with any arguments, or Bash(git status)), Task, mcp__db (no MCP server 'db' in .mcp.json or "
+        ".allready/mcp.json)"
+    ]
+
+
+def test_an_agent_of_claude_code_is_made_again_from_its_settings(tmp_path: Path) -> None:
+    definition, _ = parse_agent(CLAUDE, ours=False, base_dir=tmp_path)
+    again = AgentDefinition.from_settings("reviewer", definition.settings)
+    assert (again.tools, again.model, again.instructions) == (definition.tools, None, "You review.")
+    assert again.settings == definition.settings
+
+
+@pytest.mark.parametrize("line", ["color: red", "tools: '*'", "tools:"])
+def test_all_tools_of_claude_code_are_those_that_only_read(line: str) -> None:
+    definition, warnings = parse_agent(f"---\nname: x\n{line}\n---\n", ours=False)
+    assert definition.tools == ("read_file", "list_files", "search_files")
+    assert AgentDefinition.from_settings("x", definition.settings).tools == definition.tools
+    assert warnings == []
+
+
+@pytest.mark.parametrize("model", ["sonnet", "opus", "haiku", "inherit", "default", "claude-sonnet-5"])
+def test_short_names_of_models_mean_the_runs_own(model: str) -> None:
+    text = f"---\nname: x\nmodel: {model}\n---\n"
+    assert parse_agent(text, ours=False)[0].model == (model if model.startswith("claude") else None)
+    assert parse_agent(text)[0].model == model
+
+
+def test_no_tools_are_no_tools() -> None:
+    assert parse_agent("---\nname: x\ntools: []\n---\n", ours=False)[0].tools == ()
+    assert parse_agent("---\nname: x\n---\n")[0].tools is None
+
+
+def test_tools_of_servers_that_are_configured_stay(project: Path, home: Path) -> None:
+    put(project, ".mcp.json", '{"mcpServers": {"db": {"command": "db-server"}}}')
+    put(project, ".claude/agents/x.md", "---\nname: x\ntools: mcp__db__query\n---\n")
+    library = load_agents(project, home)
+    assert library.agents["x"].tools == ("mcp__db__query",)
+    assert library.warnings == []
 
 
 def test_what_quotes_do_not_mend_is_still_reported_as_it_was() -> None:

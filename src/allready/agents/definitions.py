@@ -11,6 +11,9 @@ The files have the format that people already keep in `.claude/agents/*.md`:
     ---
     You review code. …
 
+What is there for Claude Code only (its models' short names, tools that are not here) is set aside in `notes`,
+so that the agent can be made again from its settings, in another process.
+
 They are read from the project's `.allready/agents/` and `.claude/agents/`, then from the user's own
 `~/.config/allready/agents` and `~/.claude/agents`, with their subfolders. Of several with the same name the
 first is taken.
@@ -27,6 +30,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from allready.agents.tools.names import READ_ONLY, resolve_tools
 from allready.errors import PlanError, Problem
 from allready.plan.commands import split_command, unsafe_in_shell
 from allready.plan.document import Document, sorted_problems
@@ -44,6 +48,9 @@ MAX_FILES = 2_000
 SUFFIX = ".md"
 FENCE = "---"
 """The line before and after the front matter."""
+
+CLAUDE_MODELS = frozenset({"sonnet", "opus", "haiku", "inherit", "default"})
+"""Short names in files of `.claude/agents/`, for Claude Code's own choice; all mean the run's model here."""
 
 _KEYS = model_keys(AgentSettings)
 
@@ -81,7 +88,8 @@ class AgentDefinition:
     source: Path | None = None
     """Its file; None for one that a plan defines."""
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the front matter that other tools know and we don't (`color` and the like)."""
+    """Keys of the front matter that other programs know and we don't (`color` and the like), and what a file
+    of `.claude/agents/` says about `tools` and `model` that means something else here."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What it was made from, as JSON values: `from_settings(name, settings)` makes it again."""
 
@@ -154,7 +162,7 @@ def _read_folder(folder: _Folder, base_dir: Path, library: AgentLibrary) -> None
         try:
             text = _read_text(path, shown)
             definition, warnings = parse_agent(
-                text, file=shown, stem=_as_text(Path(path.stem)), ours=folder.ours
+                text, file=shown, stem=_as_text(Path(path.stem)), ours=folder.ours, base_dir=base_dir
             )
         except _NotAnAgent:
             message = f"no agent: it has no front matter (settings between two lines of {FENCE} at its start)"
@@ -220,13 +228,19 @@ def _read_text(path: Path, shown: str) -> str:
 
 
 def parse_agent(
-    text: str, *, file: str | None = None, stem: str = "", ours: bool = True
+    text: str,
+    *,
+    file: str | None = None,
+    stem: str = "",
+    ours: bool = True,
+    base_dir: Path | None = None,
 ) -> tuple[AgentDefinition, list[Problem]]:
-    """Make an agent from the text of its Markdown file; give it with warnings about unknown keys.
+    """Make an agent from the text of its Markdown file; give it with warnings about what is ignored in it.
 
     Without a `name` in it, it is called `stem`. Unless the file is `ours`, keys that we don't know are no
-    mistake, and values need not be quoted as YAML wants it (`description: Use it: often` is common).
-    Raises `PlanError` with all that is wrong.
+    mistake, values need not be quoted as YAML wants it (`description: Use it: often` is common), and tools
+    that are not here are left out; MCP servers are looked up in the project at `base_dir`, else in the
+    current directory. Raises `PlanError` with all that is wrong.
     """
     head, body = _split(text, file)
     value, positions = _parse_head(head, file, lenient=not ours)
@@ -246,10 +260,37 @@ def parse_agent(
         raise PlanError([document.problem(message, ("instructions",), at_key=True)])
     definition = _define(settings, document, (), body)
     definition.notes = notes
+    if not ours:
+        return _adopt(definition, document, base_dir or Path.cwd())
     warnings = [
-        document.problem(f"{unknown('key', key, _KEYS)}; it is ignored", (key,), at_key=True)
-        for key in (notes if ours else ())
+        document.problem(f"{unknown('key', key, _KEYS)}; it is ignored", (key,), at_key=True) for key in notes
     ]
+    return definition, warnings
+
+
+def _adopt(
+    definition: AgentDefinition, document: Document, base_dir: Path
+) -> tuple[AgentDefinition, list[Problem]]:
+    """Translate what a file for Claude Code says about model and tools; its own words stay in the notes."""
+    if definition.kind != "llm":
+        return definition, []
+    notes, settings = dict(definition.notes), dict(definition.settings)
+    warnings = []
+    if definition.model in CLAUDE_MODELS:
+        notes["model"] = settings.pop("model")
+        definition.model = None
+    if definition.tools is None or "*" in definition.tools:
+        notes["tools"] = list(definition.tools or ("*",))
+        definition.tools = READ_ONLY
+    else:
+        choice = resolve_tools(definition, base_dir)
+        definition.tools = tuple(choice.available)
+        if choice.missing:
+            notes["tools"] = [missing.name for missing in choice.missing]
+            told = ", ".join(map(str, choice.missing))
+            warnings.append(document.problem(f"{definition.name}: not here: {told}", ("tools",)))
+    settings["tools"] = list(definition.tools)
+    definition.notes, definition.settings = notes, settings
     return definition, warnings
 
 

@@ -97,7 +97,20 @@ def _agent_view(agent: AgentDefinition, *, shadowed: bool) -> dict[str, Any]:
         "shadowed": shadowed,
         "problem": unfit(agent),
         "settings": dict(agent.settings),
+        **_tools_view(agent),
     }
+
+
+def _tools_view(agent: AgentDefinition) -> dict[str, Any]:
+    """Give what a model may use, by our names, and what of its wishes is not here."""
+    from allready.agents.tools.names import resolve_tools
+
+    if agent.kind != "llm":
+        return {}
+    choice = resolve_tools(agent, Path.cwd())
+    left_out = () if agent.tools is None else agent.notes.get("tools", ())
+    missing = [*map(str, choice.missing), *(name for name in left_out if name != "*")]
+    return {"tools": choice.names, "missing": missing}
 
 
 def _library_view(library: AgentLibrary) -> dict[str, Any]:
@@ -166,6 +179,11 @@ def _agent_lines(agent: AgentDefinition) -> Iterator[str]:
     facts: dict[str, Any] = {"agent": agent.name, "kind": agent.kind}
     facts["from"] = None if agent.source is None else str(agent.source)
     facts |= {key: value for key, value in agent.settings.items() if key not in ("instructions", "kind")}
+    tools = _tools_view(agent)
+    if tools:
+        facts["tools"] = ", ".join(tools["tools"]) or "none"
+        facts["not here"] = ", ".join(tools["missing"])
+        facts["note"] = "; ".join(_notes(agent))
     width = max(12, *(len(key) for key in facts))
     for key, value in facts.items():
         if value not in (None, ""):
@@ -179,6 +197,14 @@ def _agent_lines(agent: AgentDefinition) -> Iterator[str]:
         yield from (f"  {line}".rstrip() for line in lines[:INSTRUCTION_LINES])
         if len(lines) > INSTRUCTION_LINES:
             yield f"  [… {len(lines) - INSTRUCTION_LINES:,} more lines]"
+
+
+def _notes(agent: AgentDefinition) -> Iterator[str]:
+    """Say what a file for Claude Code means here."""
+    if "model" in agent.notes:
+        yield f"model {agent.notes['model']}: here the run's own"
+    if agent.notes.get("tools") == ["*"]:
+        yield "its file allows all of Claude's tools; here it may only read (name others under tools)"
 
 
 # --- doctor -----------------------------------------------------------------------------------------------

@@ -1,0 +1,208 @@
+"""Tools of MCP servers: a server's process lives as long as the attempt, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
+from pydantic_ai import RunContext
+from pydantic_ai.mcp import MCPToolset
+from pydantic_ai.toolsets import AbstractToolset, PrefixedToolset, ToolsetTool, WrapperToolset
+
+from allready.agents.base import Attempt
+from allready.agents.command import task_environment
+from allready.agents.leftovers import end_leftovers
+from allready.agents.secrets import Redactor
+from allready.agents.threads import in_thread
+from allready.agents.tools.server_config import Server, tool_prefix
+from allready.errors import PermanentError, TaskError, TransientError, text_of
+
+CONNECT_TIME = 60.0
+"""Seconds until a server must have answered; `npx` and `uvx` may have to fetch it first."""
+CALL_TIME = 300.0
+"""Seconds that one call may take."""
+QUOTED_LINES = 5
+"""Last lines of what a server wrote to its standard error that an error message quotes."""
+KEPT = 64 * 1024
+"""Bytes of the end of a server's standard error that are kept in the attempt's folder."""
+
+
+def server_toolset(
+    server: Server, only: Collection[str] | None, attempt: Attempt, redactor: Redactor, retries: int
+) -> AbstractToolset[Any]:
+    """Give the tools of a server (only those of these names), called `mcp__SERVER__TOOL`.
+
+    It is started when the toolset is entered, and has ended with all that it started when it is left.
+    Entering raises `TaskError` with the server's last words if it can't be started or reached.
+    """
+    prefix = tool_prefix(server.name)
+    life = _Life(f"{attempt.handle}.{prefix}", attempt, redactor, attempt.folder / f"{prefix}.txt")
+    transport = _transport(server, life)
+    toolset = MCPToolset[Any](
+        transport,
+        id=server.name,
+        max_retries=retries,
+        init_timeout=CONNECT_TIME,
+        read_timeout=CALL_TIME,
+    )
+    return PrefixedToolset(_Served(toolset, server, only, life), prefix + "_")
+
+
+def _transport(server: Server, life: _Life) -> ClientTransport:
+    if server.command is not None:
+        base = life.attempt.base_dir
+        life.transport = StdioTransport(
+            server.command,
+            list(server.args),
+            env=task_environment(life.attempt, server.env) | {"ALLREADY_ATTEMPT_ID": life.handle},
+            cwd=str(base / server.cwd if server.cwd else base),
+            keep_alive=False,
+        )
+        return life.transport
+    assert server.url is not None
+    if server.sse:
+        return SSETransport(server.url, headers=dict(server.headers))
+    return StreamableHttpTransport(server.url, headers=dict(server.headers))
+
+
+@dataclass(slots=True)
+class _Life:
+    """A server's process, from its start to its end."""
+
+    handle: str
+    """In its environment: what it leaves behind is found by it, and nothing else is."""
+    attempt: Attempt
+    redactor: Redactor
+    log: Path
+    """Where the end of its standard error is kept."""
+    transport: StdioTransport | None = None
+    errors: IO[str] | None = field(default=None)
+
+    def begin(self) -> None:
+        if self.transport is not None:
+            # without a name, so that nothing of it stays after a crash
+            self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed in end()
+            self.transport.log_file = self.errors
+
+    def last_words(self) -> str:
+        """Give the end of what it wrote to its standard error, secrets blanked."""
+        if self.errors is None:
+            return ""
+        with contextlib.suppress(OSError):
+            number = self.errors.fileno()
+            size = os.fstat(number).st_size
+            data = os.pread(number, KEPT, max(0, size - KEPT))
+            return self.redactor.text(data.decode("utf-8", "replace")).strip()
+        return ""
+
+    async def end(self) -> None:
+        """End its process and all that it started, if they are still there; keep its last words."""
+        if self.transport is None:
+            return
+        words = self.last_words()
+        if self.errors is not None:
+            self.errors.close()
+            self.errors = None
+        with contextlib.suppress(OSError):
+            if words:
+                self.log.write_text(words + "\n", encoding="utf-8")
+        try:
+            ended = in_thread(lambda: end_leftovers(self.attempt.run_id, {self.handle}, 0), "allready strays")
+        except TransientError:  # no more threads: the next start of the run finds them
+            return
+        try:
+            await asyncio.wait([ended])
+        finally:
+            if not ended.done() and self.attempt.hold_place is not None:
+                self.attempt.hold_place(ended)
+
+
+@dataclass
+class _Served(WrapperToolset[Any]):
+    """The server's own toolset, with its end made sure of and its errors in our words."""
+
+    server: Server
+    only: Collection[str] | None
+    life: _Life
+
+    async def __aenter__(self) -> Self:
+        self.life.begin()
+        try:
+            await self.wrapped.__aenter__()
+        except asyncio.CancelledError:
+            await self.life.end()
+            raise
+        except BaseException as error:
+            failure = self._failure("can't be started" if self.server.command else "can't be reached", error)
+            await self.life.end()
+            if not isinstance(error, Exception):
+                raise
+            raise failure from error
+        try:
+            await self._check_names()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *args: object) -> bool | None:
+        try:
+            with contextlib.suppress(Exception):  # what it says at its end is no failure of the task
+                await self.wrapped.__aexit__(*args)
+        finally:
+            await self.life.end()
+        return None
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        try:
+            tools = await super().get_tools(ctx)
+        except Exception as error:
+            raise self._failure("can't say which tools it has", error) from error
+        return {name: tool for name, tool in tools.items() if self.only is None or name in self.only}
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
+        try:
+            return await super().call_tool(name, tool_args, ctx, tool)
+        except Exception as error:
+            if type(error).__module__.startswith("pydantic_ai") and self._lives():
+                raise
+            raise self._failure(f"failed in its tool {name}", error) from error
+
+    def _lives(self) -> bool:
+        assert isinstance(self.wrapped, MCPToolset)
+        return self.life.transport is None or not self.life.transport._is_session_dead()
+
+    async def _check_names(self) -> None:
+        if self.only is None:
+            return
+        assert isinstance(self.wrapped, MCPToolset)
+        there = [tool.name for tool in await self.wrapped.list_tools()]
+        missing = sorted(set(self.only).difference(there))
+        if missing:
+            raise PermanentError(
+                f"the MCP server {self.server.name!r} has no tool {missing[0]!r}; it has "
+                f"{', '.join(sorted(there)) or 'none'}"
+            )
+
+    def _failure(self, what: str, error: BaseException) -> TaskError:
+        how = self.server.command or self.server.url
+        text = f"the MCP server {self.server.name!r} ({how}, {self.server.file}) {what}: {_reason(error)}"
+        words = self.life.last_words().splitlines()[-QUOTED_LINES:]
+        if words:
+            text = "\n".join([f"{text}; its last words:", *words])
+        return TaskError(self.life.redactor.text(text))
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return text_of(error) or type(error).__name__

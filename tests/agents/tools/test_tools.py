@@ -1,0 +1,385 @@
+"""Commands, Python functions and web pages as tools, and what holds for the results of all tools."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from pydantic_ai.exceptions import UnexpectedModelBehavior
+from tests.agents.attempts import is_alive, make_attempt
+from tests.agents.tools import tool_functions
+from tests.agents.tools.using import Use, put
+
+from allready.agents.definitions import AgentDefinition
+from allready.agents.secrets import Redactor
+from allready.agents.tools import command_tool, programs, toolsets_for
+from allready.errors import PermanentError, TransientError
+
+HERE = "tests.agents.tools.tool_functions"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "project"
+    place.mkdir()
+    return place
+
+
+def using(tmp_path: Path, *tools: str, **settings: object) -> Use:
+    return Use(make_attempt(tmp_path, base_dir=tmp_path / "project", **settings), *tools)
+
+
+def script(folder: Path, name: str, code: str) -> str:
+    """Put a program into the folder; give how it is called."""
+    put(folder, name, f"#!{sys.executable}\n{code}").chmod(0o755)
+    return f"./{name}"
+
+
+# --- commands
+
+
+async def test_an_allowed_command_runs_in_the_folder(folder: Path, tmp_path: Path) -> None:
+    shutil.which("git") or pytest.fail("git is needed")
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    use = using(tmp_path, "Bash(git status:*)", "run(git --version)")
+    answer = await use("run", command="git status --short --branch")
+    assert answer.text.startswith("## No commits yet on ")
+    assert answer.text.endswith("\n[exit code 0]")
+    assert "git status …; git --version" in use.seen["run"].description
+    assert (await use("run", command="git --version")).text.startswith("git version")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "git log; rm -rf x",
+        "git -c core.pager=touch\\ evil log",
+        "git logs",
+        "git",
+        "rm git log",
+        "/tmp/git log",
+        "git --version --help",
+        "git 'log '",
+        "$(git log)",
+        "",
+    ],
+)
+async def test_only_allowed_words_run(folder: Path, tmp_path: Path, command: str) -> None:
+    use = using(tmp_path, "Bash(git log:*)", "Bash(git --version)")
+    answer = await use("run", command=command)
+    assert answer == ("this command is not allowed; allowed are: git log …; git --version", True)
+    assert not (use.attempt.folder / "tools").exists()
+
+
+async def test_signs_of_a_shell_are_just_arguments(folder: Path, tmp_path: Path) -> None:
+    program = script(folder, "show", "import sys; print(sys.argv[1:])")
+    use = using(tmp_path, f"run({program}:*)")
+    answer = await use("run", command=f"{program} a; touch evil | x > y $HOME `id` * 'a b' \"$(id)\" && z")
+    assert answer.text == (
+        "['a;', 'touch', 'evil', '|', 'x', '>', 'y', '$HOME', '`id`', '*', 'a b', '$(id)', '&&', 'z']\n"
+        "[exit code 0]"
+    )
+    assert sorted(item.name for item in folder.iterdir()) == ["show"]
+
+
+async def test_what_a_command_does_is_told(folder: Path, tmp_path: Path) -> None:
+    program = script(
+        folder, "fail", "import sys, os; print('out', flush=True); print('err', file=sys.stderr); sys.exit(3)"
+    )
+    use = using(tmp_path, "run(./fail)", "run(./gone)", "run(true)")
+    text = (await use("run", command=program)).text
+    assert sorted(text.splitlines()) == ["[exit code 3]", "err", "out"]
+    assert (await use("run", command="true")).text == "[exit code 0]"
+    answer = await use("run", command="./gone")
+    assert answer.refused
+    assert answer.text.startswith("there is no program")
+    assert (await use("run", command="true 'open")).text.startswith("the command can't be split into words")
+    assert (await use("run", command="true", seconds=0)).text == "seconds must be from 1 to 600"
+
+
+async def test_a_command_has_the_marks_of_its_run_and_an_id_of_its_own(folder: Path, tmp_path: Path) -> None:
+    code = "import os; print(os.environ['ALLREADY_RUN_ID'], os.environ['ALLREADY_ATTEMPT_ID'])"
+    use = using(tmp_path, f"run({script(folder, 'ids', code)})")
+    run_id, handle = use.attempt.run_id, use.attempt.handle
+    answers = await use.calls(("run", {"command": "./ids"}), ("run", {"command": "./ids"}))
+    assert {answer.text.splitlines()[0] for answer in answers} == {
+        f"{run_id} {handle}.1",
+        f"{run_id} {handle}.2",
+    }
+
+
+SLEEPER = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+async def test_a_command_that_takes_too_long_is_ended_with_all_it_started(
+    folder: Path, tmp_path: Path
+) -> None:
+    use = using(tmp_path, f"run({script(folder, 'sleeper', SLEEPER)})", grace=0.5)
+    lines = (await use("run", command="./sleeper", seconds=1)).text.splitlines()
+    assert lines[-1] == "[ended after 1 seconds]"
+    assert len(lines) == 3
+    assert not any(is_alive(int(pid)) for pid in lines[:2])
+
+
+async def test_a_command_ends_with_its_attempt(folder: Path, tmp_path: Path) -> None:
+    use = using(tmp_path, f"run({script(folder, 'sleeper', SLEEPER)})", grace=0.5)
+    work = asyncio.create_task(use("run", command="./sleeper"))
+    output = use.attempt.folder / "tools/001-run/output.txt"
+    while not output.exists() or output.read_text().count("\n") < 2:
+        await asyncio.sleep(0.01)
+    pids = list(map(int, output.read_text().split()))
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert not any(map(is_alive, pids))
+
+
+async def test_a_flood_is_ended(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "MAX_OUTPUT", 1024 * 1024)
+    monkeypatch.setattr(command_tool, "MAX_OUTPUT", 1024 * 1024)
+    use = using(tmp_path, "run(yes)", grace=0.5)
+    text = (await use("run", command="yes")).text
+    assert text.endswith("[ended: it wrote more than 1 MiB]")
+    assert text.startswith("y\ny\n")
+    assert len(text) < 40_000
+
+
+async def test_secrets_are_blanked_whatever_the_tool(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_API_KEY", "sk-very-secret-value")
+    put(folder, ".env", "TEST_API_KEY=sk-very-secret-value\nOTHER=known-by-the-run\n")
+    script(folder, "leak", "import os; print(os.environ['TEST_API_KEY'])")
+    use = using(
+        tmp_path,
+        *("read_file", "search_files", "run(./leak)", f"{HERE}:leak"),
+        redactor=Redactor(["known-by-the-run"]),
+    )
+    answers = await use.calls(
+        ("read_file", {"path": ".env"}),
+        ("search_files", {"pattern": "KEY|OTHER", "path": ".env"}),
+        ("run", {"command": "./leak"}),
+        ("leak", {}),
+        ("read_file", {"path": "sk-very-secret-value"}),
+    )
+    assert [answer.text for answer in answers] == [
+        "TEST_API_KEY=[secret]\nOTHER=[secret]\n",
+        ".env:1: TEST_API_KEY=[secret]\n.env:2: OTHER=[secret]",
+        "[secret]\n[exit code 0]",
+        '["the key is [secret]"]',
+        "there is no file [secret]; list_files shows what there is",
+    ]
+    kept = [file.read_text() for file in use.attempt.folder.rglob("*.txt")]
+    assert not any("sk-very" in text for text in kept)
+
+
+# --- Python functions
+
+
+async def test_a_function_is_a_tool_with_its_types_and_words(folder: Path, tmp_path: Path) -> None:
+    use = using(tmp_path, f"{HERE}:weather", f"{HERE}:shout")
+    answer = await use("weather", place={"name": "Rome", "east": 12.5}, days=2)
+    assert answer.data == {"place": "Rome", "days": 2, "thread": "allready task task"}
+    assert (await use("shout", text="hey")).text == "HEY"
+    schema = use.seen["weather"].parameters_json_schema
+    assert use.seen["weather"].description == "Tell the weather."
+    assert schema["properties"]["days"] == {
+        "default": 1,
+        "description": "How many days ahead.",
+        "type": "integer",
+    }
+    assert schema["$defs"]["Place"]["required"] == ["name", "east"]
+    answer = await use("weather", place="Rome")
+    assert answer.refused
+
+
+async def test_what_a_function_raises_is_told_to_the_model(folder: Path, tmp_path: Path) -> None:
+    use = using(tmp_path, f"{HERE}:fail")
+    assert await use("fail", how="badly") == ("fail failed: ValueError: badly", True)
+    assert await use("fail", how="retry") == ("ask for something else", True)
+    with pytest.raises(TransientError, match="the service is busy") as caught:
+        await use("fail", how="transient")
+    assert caught.value.retry_after == 7
+    with pytest.raises(Exception, match="SystemExit: bye"):
+        await use("fail", how="exit")
+
+
+async def test_results_of_any_kind_are_bounded_text_or_json(folder: Path, tmp_path: Path) -> None:
+    use = using(tmp_path, f"{HERE}:long_text", f"{HERE}:long_list", f"{HERE}:opaque")
+    text, numbers, opaque = await use.calls(("long_text", {}), ("long_list", {}), ("opaque", {}))
+    assert len(text.text) < 66_000
+    assert "bytes left out" in text.text
+    assert numbers.text.startswith("[0, 1, 2")
+    assert "bytes left out" in numbers.text
+    assert opaque.text == "{1, 2, 3}"
+
+
+async def test_a_plain_function_is_asked_to_stop(folder: Path, tmp_path: Path) -> None:
+    tool_functions.started.clear()
+    work = asyncio.create_task(using(tmp_path, f"{HERE}:wait")("wait"))
+    await asyncio.to_thread(tool_functions.started.wait)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    for thread in threading.enumerate():
+        if thread.name == "allready task task":
+            thread.join(10)  # it was asked, so it comes to its end
+            assert not thread.is_alive()
+
+
+def test_types_that_json_lacks_are_told(tmp_path: Path) -> None:
+    definition = AgentDefinition("x", tools=(f"{HERE}:untyped",))
+    with pytest.raises(PermanentError, match="the tool untyped can't be given to a model"):
+        toolsets_for(definition, make_attempt(tmp_path))
+
+
+def test_missing_tools_stop_the_attempt(tmp_path: Path) -> None:
+    definition = AgentDefinition("x", tools=("Bash", "read_file"))
+    with pytest.raises(PermanentError, match="agent 'x': tools that are not here: Bash"):
+        toolsets_for(definition, make_attempt(tmp_path))
+
+
+def test_without_tools_there_are_no_toolsets(tmp_path: Path) -> None:
+    assert toolsets_for(AgentDefinition("x"), make_attempt(tmp_path)) == []
+
+
+async def test_a_model_that_goes_on_asking_wrongly_is_given_up(folder: Path, tmp_path: Path) -> None:
+    from pydantic_ai import Agent
+    from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+    from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+    asked = 0
+
+    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        nonlocal asked
+        asked += 1
+        return ModelResponse(parts=[ToolCallPart("read_file", {"path": "gone"})])
+
+    toolsets = toolsets_for(AgentDefinition("x", tools=("Read",)), make_attempt(tmp_path))
+    with pytest.raises(UnexpectedModelBehavior, match="exceeded max retries count of 5"):
+        await Agent(FunctionModel(model), toolsets=toolsets).run("go")
+    assert asked == 6
+
+
+# --- web pages
+
+
+class Pages(BaseHTTPRequestHandler):
+    """A small site: pages, something large, something that is no text, and redirects."""
+
+    def do_GET(self) -> None:
+        answers = {
+            "/docs/page": (
+                "text/html",
+                "<title>T</title><h1>Head</h1><p>some <b>text</b></p><script>x</script>",
+            ),
+            "/docs/data.json": ("application/json", '{"a": 1}'),
+            "/docs/long": ("text/plain", "x" * 200_000),
+            "/docs/picture": ("image/png", "\x89PNG"),
+            "/secret": ("text/plain", "secret"),
+        }
+        kind, text = answers.get(self.path, ("text/plain", "not found"))
+        if self.path == "/docs/away":
+            self.send_response(302)
+            self.send_header("Location", "http://localhost:1/other")
+            self.end_headers()
+            return
+        data = text.encode("latin-1")
+        self.send_response(200 if self.path in answers else 404)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_pages_that_are_allowed_by_name_are_fetched(folder: Path, tmp_path: Path, site: str) -> None:
+    use = using(tmp_path, f"fetch_url({site}/docs)")
+    page, data, long, picture, gone = await use.calls(
+        *(
+            ("fetch_url", {"url": f"{site}/docs/{name}"})
+            for name in ("page", "data.json", "long", "picture", "gone")
+        )
+    )
+    assert page.text.startswith("T\n\n")
+    assert "some **text**" in page.text
+    assert '"a": 1' in data.text
+    assert "[Content truncated]" in long.text
+    assert len(long.text) < 41_000
+    assert picture == (f"{site}/docs/picture is no text: it is image/png", True)
+    assert gone.refused
+    assert "404" in gone.text
+    assert f"{site}/docs" in use.seen["fetch_url"].description
+
+
+@pytest.mark.parametrize(
+    "path", ["/secret", "/docs/../secret", "/docs/%2e%2e/secret", "/docsx", "/docs/..%2fsecret", ""]
+)
+async def test_other_pages_of_the_place_are_refused(
+    folder: Path, tmp_path: Path, site: str, path: str
+) -> None:
+    answer = await using(tmp_path, f"fetch_url({site}/docs)")("fetch_url", url=site + path)
+    assert answer == (f"this address is not allowed; allowed are: {site}/docs", True)
+
+
+async def test_a_redirect_to_another_host_is_refused(folder: Path, tmp_path: Path, site: str) -> None:
+    answer = await using(tmp_path, f"fetch_url({site}/docs)")("fetch_url", url=f"{site}/docs/away")
+    assert answer.refused
+    assert "localhost" in answer.text
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "10.0.0.1", "2130706433"]
+)
+async def test_private_addresses_are_refused(folder: Path, tmp_path: Path, site: str, host: str) -> None:
+    port = site.rpartition(":")[2]
+    answer = await using(tmp_path, "WebFetch", "WebFetch(domain:localhost)")(
+        "fetch_url", url=f"http://{host}:{port}/secret"
+    )
+    assert answer.refused
+    assert "secret" not in answer.text.replace("/secret", "")
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "nonsense", "http://", "http://[::1", ""])
+async def test_what_is_no_web_address_is_refused(folder: Path, tmp_path: Path, url: str) -> None:
+    assert (await using(tmp_path, "fetch_url")("fetch_url", url=url)).refused
+
+
+async def test_domains_are_all_that_is_allowed(folder: Path, tmp_path: Path) -> None:
+    answer = await using(tmp_path, "WebFetch(domain:example.com)")("fetch_url", url="https://example.org/x")
+    assert answer == ("this address is not allowed; allowed are: domain:example.com", True)
+
+
+def test_nothing_of_this_needs_a_model_library_to_be_imported() -> None:
+    code = (
+        "import sys, allready.agents.tools, allready.agents.tools.names;"
+        "print([name for name in ('pydantic_ai', 'fastmcp', 'httpx2', 'mcp') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
