@@ -57,7 +57,7 @@ def problem_of(definition: AgentDefinition, models: Models | None = None) -> str
     Without `models` the run's own model is not known yet: only what the definition itself names is checked.
     """
     if definition.kind == "a2a":
-        return "remote agents (kind a2a) can't be asked in this version; write a command that asks it"
+        return "agents of kind a2a can't run in this version; ask the remote one with a command"
     if definition.kind == "llm":
         return _problem_of_model(definition, models)
     if definition.kind == "python":
