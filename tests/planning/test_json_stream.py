@@ -91,10 +91,10 @@ def test_an_entry_is_given_with_its_last_character() -> None:
     reader = ItemReader("tasks")
     assert reader.feed('{"tasks": [{"id": "}\\"", "deep": [{}]') == []
     assert reader.feed("}") == [Item({"id": '}"', "deep": [{}]})]
-    assert not reader.closed
+    states = [reader.closed]
     assert reader.feed(', {"id"') == []
     assert reader.feed(': "b"}]') == [Item({"id": "b"})]
-    assert reader.closed
+    assert [*states, reader.closed] == [False, True]
     assert reader.feed('{"tasks": [{"id": "c"}]}') == []
 
 

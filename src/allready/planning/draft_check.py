@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from unicodedata import combining, normalize
 
 from allready.agents.context import TITLE_LIMIT, printable
 from allready.plan.checks import describe_cycle, find_cycles
@@ -14,6 +15,8 @@ from allready.planning.draft import DraftTask
 from allready.planning.events import Noted, Written
 from allready.planning.json_stream import Item
 
+ID_LENGTH = 100
+"""Characters that an id has at most."""
 FIELDS = ("id", "title", "agent", "depends_on", "prompt")
 ANSWER_RENAMED = f"{ANSWER}-task"
 """What a task is called that wants the id of the run's own answer."""
@@ -198,8 +201,10 @@ def _as_id(value: Any) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         return None
-    name = _NOT_IN_IDS.sub("-", value).strip("-").lstrip(".") if not ID_REGEX.fullmatch(value) else value
-    name = name[:100]
+    name = value
+    if not ID_REGEX.fullmatch(value):
+        letters = "".join(sign for sign in normalize("NFKD", value) if not combining(sign))
+        name = _NOT_IN_IDS.sub("-", letters).strip("-").lstrip(".")[:ID_LENGTH]
     if name == ANSWER:
         return ANSWER_RENAMED
     return name if ID_REGEX.fullmatch(name) else None

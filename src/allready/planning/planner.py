@@ -98,8 +98,7 @@ class LlmPlanner:
             if not found:
                 return
             if problems:
-                message = f"{self._model.model_id} gave no valid plan, nor a valid correction"
-                raise _failed(message, found, rounds)
+                raise PlanningFailed(_given_up(self._model.model_id, found), found, _raw(rounds))
             problems, earlier = found, attempt.text
             check = self._check(check.tasks if keep else taken)
             yield Again("the plan is not valid", tuple(problems))
@@ -129,7 +128,8 @@ class LlmPlanner:
     def _check_allowance(self, problems: Sequence[str], rounds: Sequence[str]) -> None:
         limit = limit_reached(self.used, self.allowance)
         if limit is not None:
-            raise _failed(f"planning has reached {limit}: raise it, or plan less", problems, rounds)
+            message = f"planning has reached {limit} before there was a valid plan: raise it"
+            raise PlanningFailed(message, problems, _raw(rounds))
 
 
 class _Attempt:
@@ -223,9 +223,13 @@ def _output_mode(model: Model) -> OutputMode:
     return "tool" if profile.get("supports_tools", True) else "prompted"
 
 
-def _failed(message: str, problems: Sequence[str], rounds: Sequence[str]) -> PlanningFailed:
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        message = f"{message}: {problems[0]}{more}. Say the goal in other words, or use another model"
-    raw = "\n\n".join(f"--- {number} ---\n{text}" for number, text in enumerate(rounds, 1))
-    return PlanningFailed(message, problems, raw)
+def _given_up(model: str, problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return (
+        f"{model} gave no valid plan, nor a valid correction of it: {problems[0]}{more}. "
+        "Say the goal in other words, or use another model"
+    )
+
+
+def _raw(rounds: Sequence[str]) -> str:
+    return "\n\n".join(f"--- {number} ---\n{text}" for number, text in enumerate(rounds, 1))
