@@ -13,8 +13,8 @@ PLACES = 3
 """Requests that are answered at the same time; more wait."""
 CONTEXT = 4096
 """Tokens that one request and its answer may have together."""
-LONGEST_ANSWER = 600
-"""Tokens: without an end a small model talks on and on."""
+LONGEST_ANSWER = 160
+"""Tokens, some two seconds: without an end a small model talks on and on."""
 
 
 def serve(model: str, key: str) -> None:

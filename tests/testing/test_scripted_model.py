@@ -19,6 +19,10 @@ from pydantic_ai.exceptions import (
     ModelRateLimitError,
 )
 
+from allready.agents.base import Dependency, TaskResult
+from allready.planning.aggregator import LlmAggregator
+from allready.planning.events import Written
+from allready.planning.planner import LlmPlanner
 from allready.testing import (
     Call,
     Dropped,
@@ -293,3 +297,39 @@ def test_the_clock_alone_does_not_import_pydantic_ai() -> None:
     program = "import sys, allready.testing; print([name for name in sys.modules if 'pydantic_ai' in name])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# --- planner and aggregator -------------------------------------------------------------------------------
+
+
+def test_a_whole_planning_with_all_that_can_happen() -> None:
+    broken = Dropped('{"tasks": [{"id": "z", "title"')
+    model = ScriptedModel(plan=[rate_limited(3), broken, "no plan", PLAN], answer="The answer.")
+
+    async def main() -> tuple[list[str], list[str], str]:
+        events = [event async for event in LlmPlanner(model, []).write("the goal")]
+        facts = Dependency("facts", "completed", result=TaskResult("out"))
+        answer = await LlmAggregator(model).answer("the goal", [facts], [])
+        kinds = [type(event).__name__ for event in events]
+        return kinds, [event.task.id for event in events if isinstance(event, Written)], answer
+
+    kinds, written, answer = run_virtual(main())
+    assert kinds == ["Waiting", "Again", "Waiting", "Again", "Written", "Written"]
+    assert written == ["facts", "sum"]
+    assert answer == "The answer."
+    assert [request.outcome for request in model.requests] == [
+        *("refused", "dropped", "answered", "answered", "answered")
+    ]
+    assert [request.for_an_answer for request in model.requests] == [False] * 4 + [True]
+
+
+def test_tasks_are_written_while_the_model_still_streams() -> None:
+    model = ScriptedModel(plan=PLAN, pause=10)
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        return [loop.time() async for _ in LlmPlanner(model, []).write("the goal")]
+
+    first, second = run_virtual(main())
+    assert 0 < first < second
+    assert model.requests[0].ended == second

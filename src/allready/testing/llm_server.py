@@ -64,6 +64,7 @@ class ScriptedServer:
         rules: Rules | None = None,
         *,
         plan: PlanRule | None = None,
+        answer: Rule | None = None,
         default: Rule | None = "ok",
         delay: float = 0.0,
         pause: float = 0.0,
@@ -75,7 +76,9 @@ class ScriptedServer:
         retry_after: float = 1.0,
         tokens: tuple[int, int] | None = None,
     ) -> None:
-        self.script = Script(rules, plan=plan, default=default, delay=delay, pause=pause, chunk=chunk)
+        self.script = Script(
+            rules, plan=plan, answer=answer, default=default, delay=delay, pause=pause, chunk=chunk
+        )
         self.api_key = api_key or f"sk-scripted-{secrets.token_hex(8)}"
         self.refused = 0
         """How many requests were turned away before the rules were asked."""

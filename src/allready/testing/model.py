@@ -42,8 +42,9 @@ class ScriptedModel(FunctionModel):
     function, async or not, that gets the prompt and gives one of these.
 
     `plan` is what planners get: the tasks, whose `title`, `agent` and `depends_on` may be left out, or a list
-    of several plans, texts and refusals, one after the other. `default` answers what no rule fits; None: that
-    is a `LookupError`. `delay` is the time in seconds before the first piece of an answer and `pause` that
+    of several plans, texts and refusals, one after the other. `answer` is what the run's goal is answered
+    with; without it the rules are tried on the goal, too. `default` answers what no rule fits; None: that is
+    a `LookupError`. `delay` is the time in seconds before the first piece of an answer and `pause` that
     between two, through `asyncio.sleep`, so that a virtual clock can move it; `chunk` is the size of a piece
     in characters, None: a word.
 
@@ -55,6 +56,7 @@ class ScriptedModel(FunctionModel):
         rules: Rules | None = None,
         *,
         plan: PlanRule | None = None,
+        answer: Rule | None = None,
         default: Rule | None = "ok",
         delay: float = 0.0,
         pause: float = 0.0,
@@ -65,7 +67,9 @@ class ScriptedModel(FunctionModel):
             raise UserError(
                 "ScriptedModel needs pydantic-ai, which is not installed\nhint: pip install 'allready[llm]'"
             )
-        self.script = Script(rules, plan=plan, default=default, delay=delay, pause=pause, chunk=chunk)
+        self.script = Script(
+            rules, plan=plan, answer=answer, default=default, delay=delay, pause=pause, chunk=chunk
+        )
         super().__init__(self._whole, stream_function=self._streamed, model_name=name)
 
     @property
@@ -118,12 +122,9 @@ class ScriptedModel(FunctionModel):
                 yield said, piece
             if said.breaks:
                 request.outcome = "dropped"
-                raise ModelConnectionError(
-                    self.model_name,
-                    "the connection broke (the script's answer)",
-                    phase="read",
-                    in_stream=True,
-                )
+                cause = ConnectionResetError("the script says so")  # as real ones have one
+                message = "the connection broke"
+                raise ModelConnectionError(self.model_name, message, phase="read", in_stream=True) from cause
 
 
 def _request(messages: list[ModelMessage], info: AgentInfo, name: str, *, streamed: bool) -> Request:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+from allready.planning.prompts import AGGREGATOR
+
 PIECE = re.compile(r"\S+\s*|\s+")
 """A word with the blanks after it: about what one token is."""
 CONTEXT_BLOCK = re.compile(r"<completed-dependencies>.*</completed-dependencies>", re.DOTALL)
@@ -107,6 +109,11 @@ class Request:
         """Whether this is a planner that wants tasks."""
         return "tasks" in (self.schema or {}).get("properties", {})
 
+    @property
+    def for_an_answer(self) -> bool:
+        """Whether this is an aggregator that wants the answer to a run's goal."""
+        return AGGREGATOR in self.instructions
+
 
 class Piece(NamedTuple):
     """What is streamed at once: of the text, or of a call's arguments in JSON."""
@@ -135,6 +142,7 @@ class Script:
         rules: Rules | None = None,
         *,
         plan: PlanRule | None = None,
+        answer: Rule | None = None,
         default: Rule | None = "ok",
         delay: float = 0.0,
         pause: float = 0.0,
@@ -144,6 +152,7 @@ class Script:
             raise ValueError(f"chunk is {chunk}: give 1 character or more, or None for whole words")
         self._rules: list[tuple[str | re.Pattern[str], Rule]] = list((rules or {}).items())
         self._plan: Rule | None = None if plan is None else _plan_rule(plan)
+        self._answer = answer
         self._default = default
         self._turns: dict[int, int] = {}
         self.delay, self.pause, self.chunk = delay, pause, chunk
@@ -178,6 +187,8 @@ class Script:
         """Choose what answers a request. Raises `LookupError` if nothing fits and there is no default."""
         if request.for_a_plan and self._plan is not None:
             return self._in_turn(self._plan)
+        if request.for_an_answer and self._answer is not None:
+            return self._in_turn(self._answer)
         for prompt in request.prompts:
             said = CONTEXT_BLOCK.sub("", prompt)
             for pattern, rule in self._rules:
