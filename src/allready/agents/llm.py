@@ -159,6 +159,7 @@ class _Conversation:
         # and would throw away an answer that is paid for.
         unlimited = UsageLimits(request_limit=None)
         settings: ModelSettings = {"max_retries": MODEL_SETTINGS["max_retries"]}
+        streams = _can_stream(model or agent.model)
         async with agent.iter(
             self._attempt.prompt or "", model=model, usage_limits=unlimited, model_settings=settings
         ) as run:
@@ -168,11 +169,13 @@ class _Conversation:
                 try:
                     if agent.is_model_request_node(node):
                         self._check_limits()
-                        if _can_stream(model or agent.model):
+                        if streams:
                             async with node.stream(run.ctx) as events:
                                 await self._listen(events)
-                        self._spoken.end_of_answer()
                     elif agent.is_call_tools_node(node):
+                        if not streams:
+                            self._spoken.text(node.model_response.text or "")
+                        self._spoken.end_of_answer()
                         _check_whole(node.model_response, self._model)
                         async with node.stream(run.ctx) as calls:
                             await self._listen(calls)
@@ -247,14 +250,12 @@ def _can_stream(model: Any) -> bool:
 def _check_whole(response: ModelResponse, model: str) -> None:
     """Raise `TransientError` if the stream ended in good order, but before the answer did."""
     details = response.provider_details
-    if response.finish_reason is None:
-        broken = response.state == "incomplete" or response.provider_name in _ENDS_SAID
-    else:
+    unsaid = response.finish_reason is None and response.provider_name in _ENDS_SAID
+    if details is not None and "finish_reason" not in details:
         # Of chat completions that end without a reason pydantic-ai says that they came to their end. Some
         # servers may never give one: only together with missing usage, which comes last, it is a sign.
-        unsaid = details is not None and "finish_reason" not in details
-        broken = response.state == "incomplete" or (unsaid and bool(response.usage.unmeasured_requests))
-    if broken:
+        unsaid |= bool(response.usage.unmeasured_requests)
+    if unsaid:
         raise TransientError(f"{model}: the answer broke off")
 
 
@@ -313,6 +314,7 @@ class _Spoken:
 
     def finish(self, text: str) -> str:
         """Make `text` the file's content; give it with its secrets blanked."""
+        self.end_of_answer()
         text = self._redactor.text(clean_text(text))
         if "".join(self._written) != text:
             with self._failures():
