@@ -157,7 +157,7 @@ def test_the_goal_may_come_from_standard_input_and_the_plan_go_to_standard_outpu
     done = project.do("-", "--plan-only", stdin=f"{GOAL}\n")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["goal"] == GOAL
-    checked = allready("validate", "-", cwd=project.folder, stdin=done.stdout)
+    checked = project.call("validate", "-", stdin=done.stdout)
     assert checked.returncode == 0, checked.stderr
     assert [line.split()[2:5] for line in done.stderr.splitlines()[:2]] == [
         ["planning", "with", MODEL],
@@ -171,7 +171,7 @@ def test_json_gives_the_plan_as_json(project: Project) -> None:
     assert [task["id"] for task in document["tasks"]] == IDS
     assert project.do(GOAL, "--plan-only", "-o", "plan.json").returncode == 0
     assert json.loads((project.folder / "plan.json").read_text()) == document
-    assert allready("validate", "plan.json", cwd=project.folder).returncode == 0
+    assert project.call("validate", "plan.json").returncode == 0
 
 
 def test_quiet_writes_the_plan_and_says_nothing(project: Project) -> None:

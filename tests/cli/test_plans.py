@@ -135,11 +135,15 @@ def test_plan_from_python(call: Call) -> None:
     assert answer.err.startswith("made_here:nothing: can't be imported")
 
 
-def test_prompts_need_an_agent(call: Call) -> None:
+def test_prompts_need_an_agent_or_a_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     write_plan("tasks: [{id: a, prompt: Think}]")
     answer = call("validate", "plan.yaml")
     assert answer.code == 2
-    assert "task 'a' has a prompt, but there is no agent for it" in answer.err
+    assert "agent 'assistant': no model is chosen" in answer.err
+    monkeypatch.setenv("ALLREADY_MODEL", "ollama:anything")
+    assert call("validate", "plan.yaml").code == 0
 
 
 def test_missing_file_is_told(call: Call) -> None:

@@ -63,14 +63,16 @@ def validate(
 
     All that is wrong with it is told at once, with file, line and column; the exit code is 2 then.
     """
+    from allready.agents.models import Models, choose_model
     from allready.cli.sources import read_plan
     from allready.engine.compile import compile_plan
     from allready.errors import PlanError
 
     given = variables_of(variables)
+    models = Models(choose_model(load_settings().model))
     try:
         read, agents = read_plan(plan, given)
-        compiled = compile_plan(read, agents)
+        compiled = compile_plan(read, agents, models=models)
     except PlanError as error:
         if not json:
             raise
