@@ -2,11 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
+from pydantic_ai.models import StreamedResponse
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.profiles import ModelProfile
 
 Piece = str | Exception | None
@@ -54,6 +57,22 @@ class Script:
         except (GeneratorExit, asyncio.CancelledError):
             self.closed += 1
             raise
+
+
+class Ending(WrapperModel):
+    """A script whose streams end with what the provider says of it, which `FunctionModel` can't."""
+
+    def __init__(self, *rounds: Sequence[Piece], **end: Any) -> None:
+        self.script = Script(*rounds)
+        self.end = end
+        super().__init__(self.script.model)
+
+    @asynccontextmanager
+    async def request_stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[StreamedResponse]:
+        async with super().request_stream(*args, **kwargs) as stream:
+            for name, value in self.end.items():
+                setattr(stream, name, value)
+            yield stream
 
 
 def task(id: str, *depends_on: str, prompt: str = "Do it.", **fields: Any) -> dict[str, Any]:  # noqa: A002

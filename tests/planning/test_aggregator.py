@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai.exceptions import ModelHTTPError
-from tests.planning.scripts import Piece, Script
+from tests.planning.scripts import Ending, Piece, Script
 
 from allready.agents.base import Dependency, TaskResult
 from allready.agents.usage import Usage
@@ -107,9 +107,9 @@ async def test_control_characters_of_the_model_reach_nobody() -> None:
     assert "".join(answering.heard) == answer
 
 
-async def test_an_answer_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aggregator, "CUT_OFF", None)  # a scripted model gives no reason why it stopped
-    answer = await Answering(["It is beca"]).answer([done("a", "x")])
+async def test_an_answer_that_was_cut_off_says_so() -> None:
+    model = Ending(["It is beca"], finish_reason="length")
+    answer = await LlmAggregator(model).answer("Why?", [done("a", "x")], [])
     assert answer == f"It is beca\n\n{aggregator.BREAKS_OFF}"
 
 

@@ -2,7 +2,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from allready.plan.dump import plan_to_yaml
-from allready.plan.plan import Limits
+from allready.plan.load import load_plan
+from allready.plan.plan import Limits, Prompt
 from allready.plan.template import literal, names_used, render
 from allready.planning.draft import DraftTask, plan_document, task_entry
 
@@ -11,6 +12,11 @@ TEMPLATE_LIKE = st.lists(
         [*"{}%#-+\"'\\\r\n\0 ax\ud800", "{{", "}}", "{%", "%}", "{% raw %}", "{% endraw %}", "{#"]
     )
 ).map("".join)
+
+PROMPT = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("{}%\r\n"), min_size=1
+)
+"""What a plan file can hold."""
 
 
 @given(st.text() | TEMPLATE_LIKE)
@@ -51,3 +57,17 @@ def test_a_document_in_the_order_of_plan_files() -> None:
         "tasks:\n- id: a\n  prompt: Do it.\n"
     )
     assert set(plan_document("Why?", tasks)) == {"goal", "answer", "defaults", "tasks"}
+
+
+@given(st.lists(PROMPT, min_size=1, max_size=3))
+@example(["{{ x }}\r\n{% y %}", "  \n", "- a: b\n\t"])
+def test_what_was_written_is_what_the_file_says(prompts: list[str]) -> None:
+    tasks = [DraftTask(f"t{number}", "", prompt, None, ()) for number, prompt in enumerate(prompts)]
+    loaded = load_plan(plan_to_yaml(plan_document("Why?", tasks)))
+    assert loaded.answer
+    for task in tasks:
+        body = loaded.tasks[task.id].body
+        assert isinstance(body, Prompt)
+        assert render(body.text, {}) == task.prompt
+        assert loaded.tasks[task.id].failure_strategy == "skip"
+        assert loaded.tasks[task.id].max_retries == 1

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior
 from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.test import TestModel
 from pydantic_ai.profiles import ModelProfile
-from tests.planning.scripts import Piece, Script, cut, plan, task
+from tests.planning.scripts import Ending, Piece, Script, cut, plan, task
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.usage import Usage
@@ -402,6 +403,49 @@ async def test_models_without_json_schemas(profile: ModelProfile, mode: str) -> 
     planning = Planning(cut(plan(*TWO), 9), profile=profile)
     assert ids(await planning.events()) == ["a", "b"]
     assert planning.script.infos[0].model_request_parameters.output_mode == mode
+
+
+async def test_servers_that_refuse_schemas() -> None:
+    refusal = ModelHTTPError(400, "script", {"error": {"message": "response_format.type is unknown"}})
+    planning = Planning([refusal], [f"```json\n{plan(*TWO)}\n```"], [plan(*TWO)])
+    note, *rest = await planning.events()
+    assert note == Noted("the server refuses JSON schemas: the model is told the plan's shape in words")
+    assert ids(rest) == ["a", "b"]
+    parameters = planning.script.infos[1].model_request_parameters
+    assert parameters.output_mode == "text"
+    assert parameters.output_object is None
+    assert ids(await planning.events()) == ["a", "b"]
+
+
+async def test_a_refusal_for_another_reason_is_one() -> None:
+    with pytest.raises(PermanentError, match="too long"):
+        await Planning([ModelHTTPError(400, "script", {"message": "too long"})]).events()
+    refusal = ModelHTTPError(400, "script", {"message": "no grammar"})
+    with pytest.raises(PermanentError, match="no grammar"):
+        await Planning([refusal], [refusal]).events()
+
+
+async def test_arguments_that_come_as_values() -> None:
+    model = TestModel(custom_output_args={"tasks": TWO}, profile=ModelProfile(supports_tools=True))
+    assert ids(await Planning(model=model).events()) == ["a", "b"]
+
+
+async def test_a_plan_that_the_model_could_not_finish() -> None:
+    model = Ending([plan(*TWO)[:75]], [plan(*TWO)], finish_reason="length")
+    events = await Planning(model=model).events()
+    assert events[1] == Again(
+        "the plan is not valid",
+        ("the plan breaks off, as it was longer than the model may write: write a shorter one",),
+    )
+    assert ids(events) == ["a", "a", "b"]
+
+
+async def test_a_connection_that_ends_before_the_answer() -> None:
+    model = Ending([plan(*TWO)[:75]], [plan(*TWO)], state="incomplete")
+    again, waiting = (await Planning(model=model).events())[1:3]
+    assert isinstance(again, Again)
+    assert again.reason == "function:script: the connection ended before the answer did"
+    assert isinstance(waiting, Waiting)
 
 
 async def test_a_chain_of_models() -> None:

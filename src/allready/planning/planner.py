@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from allready.agents.definitions import AgentDefinition
 from allready.agents.usage import Usage
 from allready.core.policy import defer_delay
-from allready.errors import OutsideError, TransientError
+from allready.errors import OutsideError, PermanentError, TransientError
 from allready.plan.plan import Limits
 from allready.planning.draft import DraftTask
 from allready.planning.draft_check import DraftCheck
@@ -30,6 +31,8 @@ PATIENCE = 600.0
 """Seconds of waiting in all, while the provider refuses, until planning is given up."""
 TOOL = "write_plan"
 """Name of the tool for models that answer with JSON only by calling one."""
+_NO_SCHEMA = re.compile(r"response_?format|json.?schema|structured.?output|grammar", re.IGNORECASE)
+"""What servers speak of that refuse to be told the shape of the answer."""
 _PURPOSE = "The plan: the tasks that lead to the goal."
 
 
@@ -59,6 +62,8 @@ class LlmPlanner:
         self.allowance = allowance
         self._sleep = sleep
         self._seed = secrets.randbits(64) if seed is None else seed
+        self._in_words = False
+        """Whether the shape of a plan is only told in words."""
         self.used = Usage()
         """By all requests so far."""
 
@@ -86,6 +91,10 @@ class LlmPlanner:
                     yield event
             if attempt.text:
                 rounds.append(attempt.text)
+            if attempt.no_schema:
+                self._in_words = True
+                yield Noted("the server refuses JSON schemas: the model is told the plan's shape in words")
+                continue
             if attempt.refusal is not None and not attempt.closed:
                 if attempt.text:
                     check = self._check(check.tasks if keep else taken)
@@ -115,10 +124,10 @@ class LlmPlanner:
             self._model,
             planner_instructions(self._agents, self.max_tasks),
             prompt,
-            plan_output(self._model, self._names, room),
+            None if self._in_words else plan_output(self._model, self._names, room),
             self._count,
         )
-        return _Attempt(request, check)
+        return _Attempt(request, check, in_words=self._in_words)
 
     def _count(self, usage: Usage) -> None:
         self.used += usage
@@ -135,14 +144,17 @@ class LlmPlanner:
 class _Attempt:
     """One request for a plan, or for the rest of one."""
 
-    def __init__(self, request: Request, check: DraftCheck) -> None:
+    def __init__(self, request: Request, check: DraftCheck, *, in_words: bool) -> None:
         self._request = request
+        self._in_words = in_words
         self._check = check
         self._reader = ItemReader("tasks")
         self.text = ""
         """All that the model wrote."""
         self.refusal: TransientError | None = None
         """Why the provider did not answer, or not to the end."""
+        self.no_schema = False
+        """Whether it did not answer because it was given a JSON schema."""
 
     @property
     def closed(self) -> bool:
@@ -161,16 +173,22 @@ class _Attempt:
                             yield event
         except TransientError as error:
             self.refusal = error
+        except PermanentError as error:
+            self.no_schema = not pieces and not self._in_words and bool(_NO_SCHEMA.search(str(error)))
+            if not self.no_schema:
+                raise
         self.text = "".join(pieces)
 
     def problems(self) -> list[str]:
         """Give all that is wrong with the plan that was written."""
         incomplete = None
-        if self._request.finish_reason == CUT_OFF:
+        if self._reader.closed:
+            pass
+        elif self._request.finish_reason == CUT_OFF:
             incomplete = "the plan breaks off, as it was longer than the model may write: write a shorter one"
         elif not self._reader.found:
             incomplete = 'there is no JSON object {"tasks": […]} in the answer'
-        elif not self._reader.closed:
+        else:
             incomplete = "the list of tasks breaks off before its end"
         return self._check.finish(incomplete)
 
