@@ -112,6 +112,26 @@ def test_an_agent_whose_function_is_missing_says_so(call: Call) -> None:
     assert "RuntimeError: not today" in call("agents").out
 
 
+def test_tools_of_an_agent_and_what_is_missing_are_shown(call: Call) -> None:
+    write_agent("ours", "---\nkind: llm\ntools: read_file, Bash(git log:*), mcp__db\n---\n")
+    write_agent("theirs", "---\nmodel: sonnet\ntools: Read, Task\n---\n", ".claude/agents")
+    write_agent("all", "---\ndescription: x\n---\n", ".claude/agents")
+    lines = call("agents", "ours").lines
+    assert "tools        read_file, run(git log …)" in lines
+    assert "not here     mcp__db (no MCP server 'db' in .mcp.json or .allready/mcp.json)" in lines
+    lines = call("agents", "theirs").lines
+    assert "tools        read_file" in lines
+    assert "not here     Task" in lines
+    assert "note         model sonnet: here the run's own" in lines
+    answer = call("agents", "all")
+    assert "tools        read_file, list_files, search_files" in answer.lines
+    assert "its file allows all of Claude's tools; here it may only read" in answer.out
+    assert answer.err == ""
+    view = json.loads(call("agents", "theirs", "--json").out)
+    assert (view["tools"], view["missing"]) == (["read_file"], ["Task"])
+    assert "warning: .claude/agents/theirs.md:3:8: theirs: not here: Task" in call("agents").lines
+
+
 def test_unknown_agents_are_told_with_similar_ones(call: Call) -> None:
     write_agent("reviewer", CAT)
     assert call("agents", "reviwer") == (

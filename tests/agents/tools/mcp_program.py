@@ -1,61 +1,64 @@
-"""A real MCP server for tests: over standard input and output, or with a port number over HTTP."""
+"""A real MCP server for tests, over standard input and output; `make()` gives it for HTTP, too."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from mcp.server.mcpserver import Image, MCPServer
 
-server = MCPServer("test")
 
-
-@server.tool()
 def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
 
 
-@server.tool()
 def environment(name: str) -> str:
     """Give a variable of the server's environment."""
     return os.environ.get(name, "not set")
 
 
-@server.tool()
 def place() -> str:
     """Give the working directory and the process."""
-    return f"{os.getcwd()} {os.getpid()}"
+    return f"{Path.cwd()} {os.getpid()}"
 
 
-@server.tool()
 def fail() -> str:
     """Fail."""
     raise ValueError("it went wrong")
 
 
-@server.tool()
 def picture() -> Image:
     """Give a picture."""
     return Image(data=b"\x89PNG", format="png")
 
 
-@server.tool()
 def leave_something_running() -> int:
     """Start a process that outlives the server."""
     return subprocess.Popen(["sleep", "600"], start_new_session=True).pid
 
 
-@server.tool()
 def die() -> str:
     """End the server in the middle of a call."""
     print("something broke with", os.environ.get("DB_TOKEN"), file=sys.stderr, flush=True)
     os._exit(7)
 
 
+def make() -> MCPServer[None]:
+    """Give a server with these tools."""
+    server = MCPServer("test")
+    for tool in (add, environment, place, fail, picture, leave_something_running, die):
+        server.add_tool(tool)
+    return server
+
+
 if __name__ == "__main__":
     if os.environ.get("REFUSE"):
         print("no database here,", os.environ.get("DB_TOKEN"), file=sys.stderr)
         sys.exit(3)
-    server.run("stdio")
+    if os.environ.get("HANG"):
+        print("starting", flush=True, file=sys.stderr)
+        sys.stdin.read()
+    make().run("stdio")

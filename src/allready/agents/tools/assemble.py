@@ -94,7 +94,7 @@ def _tools(choice: ToolChoice, attempt: Attempt, redactor: Redactor) -> list[Too
         except (WrongFunction, PydanticUserError, TypeError, NameError, ValueError) as error:
             reason = text_of(error).partition("\n")[0]
             raise PermanentError(
-                f"the tool {name} can't be given to a model, its parameters need types that JSON has: {reason}"
+                f"the tool {name} can't be given to a model; its parameters need types as JSON has: {reason}"
             ) from error
     return tools
 

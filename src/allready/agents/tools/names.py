@@ -46,6 +46,14 @@ CLAUDE_NAMES: Mapping[str, str] = {
 }
 """Claude's names for what is here under another one."""
 
+CLAUDE_ONLY = frozenset(
+    {
+        *("Agent", "AskUserQuestion", "BashOutput", "ExitPlanMode", "KillShell", "NotebookEdit"),
+        *("NotebookRead", "Skill", "SlashCommand", "Task", "TodoWrite", "WebSearch"),
+    }
+)
+"""Tools of Claude Code that are not here; something similar by its letters would do something else."""
+
 _WITH_ARGUMENT = re.compile(r"([A-Za-z_]\w*)\s*\((.*)\)", re.DOTALL)
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MCP = "mcp__"
@@ -139,6 +147,8 @@ def tools_problem(definition: AgentDefinition, base_dir: Path) -> str | None:
 
 
 def _hint(name: str) -> str:
+    if name in CLAUDE_ONLY:
+        return ": it is one of Claude Code's own"
     similar = did_you_mean(name, [*FILE_TOOLS, FETCH, RUN, *CLAUDE_NAMES])
     return similar or f"; there are {', '.join((*FILE_TOOLS, FETCH, RUN))} and more: see docs/agents.md"
 

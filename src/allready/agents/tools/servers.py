@@ -7,10 +7,11 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
+import httpx2
 from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
 from pydantic_ai import RunContext
 from pydantic_ai.mcp import MCPToolset
@@ -67,9 +68,8 @@ def _transport(server: Server, life: _Life) -> ClientTransport:
         )
         return life.transport
     assert server.url is not None
-    if server.sse:
-        return SSETransport(server.url, headers=dict(server.headers))
-    return StreamableHttpTransport(server.url, headers=dict(server.headers))
+    kind = SSETransport if server.sse else StreamableHttpTransport
+    return kind(server.url, headers=dict(server.headers), httpx_client_factory=life.http_client)
 
 
 @dataclass(slots=True)
@@ -83,7 +83,30 @@ class _Life:
     log: Path
     """Where the end of its standard error is kept."""
     transport: StdioTransport | None = None
-    errors: IO[str] | None = field(default=None)
+    errors: IO[str] | None = None
+    refusal: str = ""
+    """The last answer over HTTP that was an error, which the libraries keep to themselves."""
+
+    def http_client(
+        self,
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+        **settings: Any,
+    ) -> httpx2.AsyncClient:
+        """Give a client that notes errors."""
+
+        async def note(response: httpx2.Response) -> None:
+            if response.is_error:
+                self.refusal = f" (HTTP {response.status_code} {response.reason_phrase})"
+
+        return httpx2.AsyncClient(
+            headers=headers,
+            timeout=timeout or httpx2.Timeout(CONNECT_TIME, read=CALL_TIME),
+            auth=auth,
+            event_hooks={"response": [note]},
+            **settings,
+        )
 
     def begin(self) -> None:
         if self.transport is not None:
@@ -196,6 +219,7 @@ class _Served(WrapperToolset[Any]):
     def _failure(self, what: str, error: BaseException) -> TaskError:
         how = self.server.command or self.server.url
         text = f"the MCP server {self.server.name!r} ({how}, {self.server.file}) {what}: {_reason(error)}"
+        text += self.life.refusal
         words = self.life.last_words().splitlines()[-QUOTED_LINES:]
         if words:
             text = "\n".join([f"{text}; its last words:", *words])
