@@ -61,7 +61,7 @@ class Compiled:
     def take_graph(self) -> TaskGraph:
         """Give the graph of the specs: the one they were checked with, the first time."""
         graph, self._graph = self._graph, None
-        return graph or TaskGraph(self.specs)
+        return TaskGraph(self.specs) if graph is None else graph
 
     def use_specs(self, specs: list[TaskSpec]) -> None:
         """Take other specs, those that a stored run was started with."""
