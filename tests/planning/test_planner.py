@@ -185,7 +185,9 @@ async def test_what_was_written_is_kept_if_it_may_run_already() -> None:
     assert "Write only the tasks that are missing, at most 19" in second
     output = planning.script.infos[1].model_request_parameters.output_object
     assert output is not None
-    assert output.json_schema["properties"]["tasks"]["maxItems"] == 19
+    tasks = output.json_schema["properties"]["tasks"]
+    assert tasks["maxItems"] == 19
+    assert tasks["items"]["properties"]["depends_on"]["maxItems"] == 19
 
 
 async def test_kept_tasks_are_enough_if_the_model_adds_none() -> None:
@@ -355,7 +357,7 @@ async def test_the_request() -> None:
     assert parameters.output_mode == "native"
     assert parameters.output_object is not None
     properties = parameters.output_object.json_schema["properties"]["tasks"]["items"]["properties"]
-    assert list(properties) == ["id", "title", "agent", "depends_on", "prompt"]
+    assert list(properties) == ["id", "title", "agent", "prompt", "depends_on"]
     assert properties["agent"]["anyOf"][0]["enum"] == ["reader", "runner"]
 
 

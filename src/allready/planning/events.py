@@ -45,8 +45,12 @@ PlannerEvent: TypeAlias = Written | Noted | Again | Waiting
 class PlanningFailed(OutsideError):
     """The model gave no valid plan, also after it was told what is wrong with it."""
 
-    def __init__(self, message: str, problems: Sequence[str] = (), raw: str = "") -> None:
+    def __init__(
+        self, message: str, problems: Sequence[str] = (), raw: str = "", *, at_limit: bool = False
+    ) -> None:
         super().__init__(message)
+        self.at_limit = at_limit
+        """Whether it was not asked (again), because that would go beyond what may be used up."""
         self.problems = tuple(problems)
         """What is wrong with the last one."""
         self.raw = raw

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.usage import Usage
@@ -116,15 +116,16 @@ class LlmPlanner:
         return DraftCheck(fixed, self._names, self.max_tasks)
 
     def _attempt(self, goal: str, check: DraftCheck, problems: Sequence[str], earlier: str) -> _Attempt:
-        room = self.max_tasks - len(check.fixed)
-        prompt = planner_prompt(
-            goal, self._agents, room, fixed=list(check.fixed.values()), problems=problems, earlier=earlier
-        )
+        fixed = list(check.fixed.values())
+        room = self.max_tasks - len(fixed)
+        prompt = planner_prompt(goal, self._agents, room, fixed=fixed, problems=problems, earlier=earlier)
         request = Request(
             self._model,
             planner_instructions(self._agents, self.max_tasks),
             prompt,
-            None if self._in_words else plan_output(self._model, self._names, room),
+            None
+            if self._in_words
+            else plan_output(self._model, plan_schema(self._names, self.max_tasks, len(fixed))),
             self._count,
         )
         return _Attempt(request, check, in_words=self._in_words)
@@ -138,7 +139,7 @@ class LlmPlanner:
         limit = limit_reached(self.used, self.allowance)
         if limit is not None:
             message = f"planning has reached {limit} before there was a valid plan: raise it"
-            raise PlanningFailed(message, problems, _raw(rounds))
+            raise PlanningFailed(message, problems, _raw(rounds), at_limit=True)
 
 
 class _Attempt:
@@ -213,13 +214,12 @@ class _Waits:
         return delay
 
 
-def plan_output(model: Model, agents: Sequence[str], max_tasks: int) -> ModelRequestParameters:
-    """Give the shape in which the model has to answer, in the strictest way that it supports."""
+def plan_output(model: Model, schema: dict[str, Any]) -> ModelRequestParameters:
+    """Have the model answer with values of `schema`, in the strictest way that it supports."""
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.output import OutputObjectDefinition
     from pydantic_ai.tools import ToolDefinition
 
-    schema = plan_schema(agents, max_tasks)
     mode = _output_mode(model)
     return ModelRequestParameters(
         output_mode=mode,
