@@ -8,6 +8,7 @@ from typing import Any
 
 from allready.core.scheduler import DagScheduler
 from allready.engine.compile import Compiled
+from allready.engine.loop import Command
 from allready.errors import AllreadyError
 from allready.plan.models import TaskFile, TaskSettings
 from allready.plan.plan import Prompt
@@ -50,10 +51,10 @@ class Growing:
         self.taken: list[DraftTask] = [_draft_of(compiled, name) for name in compiled.plan.tasks]
         """All tasks so far, in the order in which they were written."""
 
-    async def grow(self) -> str | None:
-        """Write the plan to its end. Gives None, or why there is no complete plan; then the graph stays open.
+    async def grow(self) -> Command | None:
+        """Write the plan to its end. If there is no complete one, gives what the run has to be told.
 
-        Canceling it leaves what was taken.
+        The graph stays open then, and what was taken stays, as when this is canceled.
         """
         plan = self._compiled.plan
         self._tell("plan.started", {"taken": len(self.taken)} if self.taken else {})
@@ -69,9 +70,11 @@ class Growing:
                     case Waiting(reason, delay):
                         self._tell("plan.waiting", {"reason": reason, "delay": round(delay, 3)})
         except PlanningFailed as error:
-            return f"planning failed: {error}{self._keep_raw(error.raw)}"
+            if error.at_limit:
+                return Command("limit", str(error))
+            return Command("fail", f"planning failed: {error}{self._keep_raw(error.raw)}")
         except AllreadyError as error:
-            return f"planning failed: {error}"
+            return Command("fail", f"planning failed: {error}")
         now = self._clock()
         if plan.answer:
             self._scheduler.add_tasks([self._compiled.add_answer()], now)

@@ -213,9 +213,10 @@ class Session:
         try:
             self.budget.reserve(PLANNER, PLANNER)
             planner.allowance = self.budget.allowance(PLANNER)
-            failure = await growing.grow()
-            if failure is not None:
-                self.steer("fail", failure)
+            command = await growing.grow()
+            if command is not None:
+                self.budget.paused_for = command.task
+                loop.steer(command)
             elif self.on_planned is not None:
                 self.on_planned(growing.taken)
         except Exception as error:
