@@ -20,6 +20,11 @@ from allready.store.open import open_store
 from allready.store.sql import SqlStore
 
 STORE = Path(".allready/runs.db")
+OF_MODELS = (
+    *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    *("OPENAI_BASE_URL", "OLLAMA_BASE_URL"),
+)
+"""Variables that would choose a model, so that a test asked a real provider."""
 DEADLINE = 30.0
 """Seconds for what other processes do; they take milliseconds."""
 WAIT_FOR_GO = "while [ ! -e go ]; do sleep 0.02; done"
@@ -64,7 +69,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in [name for name in os.environ if name.startswith("ALLREADY_")]:
         monkeypatch.delenv(name)
-    for name in ("COLUMNS", "NO_COLOR", "XDG_CONFIG_HOME"):
+    for name in ("COLUMNS", "NO_COLOR", "XDG_CONFIG_HOME", *OF_MODELS):
         monkeypatch.delenv(name, raising=False)
     return folder
 

@@ -140,7 +140,8 @@ class _Conversation:
         try:
             with self._spoken:
                 output, cut_off = await self._ask(agent, model)
-                text = self._spoken.finish(text_form(output) + CUT_OFF * cut_off)
+                mark = CUT_OFF if cut_off and isinstance(output, str) else ""
+                text = self._spoken.finish(text_form(output) + mark)
         except TaskError:
             raise
         except Exception as error:
@@ -159,7 +160,7 @@ class _Conversation:
         # and would throw away an answer that is paid for.
         unlimited = UsageLimits(request_limit=None)
         settings: ModelSettings = {"max_retries": MODEL_SETTINGS["max_retries"]}
-        streams = _can_stream(model or agent.model)
+        streams = can_stream(model or agent.model)
         async with agent.iter(
             self._attempt.prompt or "", model=model, usage_limits=unlimited, model_settings=settings
         ) as run:
@@ -237,7 +238,7 @@ def _taken_since(before: RunUsage, now: RunUsage) -> Usage:
     )
 
 
-def _can_stream(model: Any) -> bool:
+def can_stream(model: Any) -> bool:
     """Say whether a model can: scripted and hand-written ones need not."""
     from pydantic_ai.models import Model
     from pydantic_ai.models.function import FunctionModel

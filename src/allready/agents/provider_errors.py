@@ -262,4 +262,7 @@ def _text(what: str, said: str, advice: str | None = None) -> str:
     said = Redactor(secret_values(os.environ)).text(" ".join(said.split())).rstrip(".")
     if len(said) > MAX_SAID:
         said = f"{said[: MAX_SAID - 1]}…"
-    return f"{what}: {said}" + (f". {advice[0].upper()}{advice[1:]}" if advice else "")
+    if not advice:
+        return f"{what}: {said}"
+    stop = "" if said.endswith(("?", "!", "…")) else "."
+    return f"{what}: {said}{stop} {advice[0].upper()}{advice[1:]}"

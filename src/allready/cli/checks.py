@@ -32,7 +32,7 @@ FEW_FILES = 256
 """Files a process may have open: a sub-agent needs about four."""
 GIT_TIME = 5.0
 """Seconds for `git --version`."""
-OURS = ("ALLREADY_STORE", "ALLREADY_MAX_PARALLEL", "ALLREADY_QUIET")
+OURS = ("ALLREADY_STORE", "ALLREADY_MODEL", "ALLREADY_MAX_PARALLEL", "ALLREADY_QUIET")
 """Variables that configure us."""
 OF_TASKS = (
     *("ALLREADY_RUN_ID", "ALLREADY_ATTEMPT_ID", "ALLREADY_TASK_ID", "ALLREADY_ATTEMPT"),
@@ -52,13 +52,14 @@ class Check(NamedTuple):
     """What to do."""
 
 
-def all_checks(store: str | None) -> Iterator[Check]:
-    """Give everything that was looked at. `store` is the option's."""
+def all_checks(store: str | None, model: str | None = None) -> Iterator[Check]:
+    """Give everything that was looked at. `store` and `model` are the options'."""
     yield from _program()
     yield from _system()
     yield from _environment()
     yield from _configuration(store)
     yield from _store(store)
+    yield from _model(model)
     yield from _agents()
     yield from _tools()
 
@@ -294,7 +295,20 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
-# --- agents and tools -------------------------------------------------------------------------------------
+# --- the model, agents and tools --------------------------------------------------------------------------
+
+
+def _model(option: str | None) -> Iterator[Check]:
+    from allready.cli.model_check import try_model
+    from allready.cli.options import load_settings
+
+    try:
+        configured = load_settings().model
+    except PlanError:
+        return  # told already
+    origin = "--model" if option is not None else _origin("model")
+    verdict = try_model(option if option is not None else configured, origin)
+    yield Check("model", *verdict)
 
 
 def _agents() -> Iterator[Check]:

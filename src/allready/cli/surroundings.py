@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from allready.cli.options import JsonOption, StoreOption, print_json
+from allready.cli.options import JsonOption, ModelOption, StoreOption, print_json
 
 if TYPE_CHECKING:
     from allready.agents.definitions import AgentDefinition, AgentLibrary
@@ -210,10 +210,10 @@ def _notes(agent: AgentDefinition) -> Iterator[str]:
 # --- doctor -----------------------------------------------------------------------------------------------
 
 
-def doctor(store: StoreOption = None, json: JsonOption = False) -> int:
+def doctor(store: StoreOption = None, model: ModelOption = None, json: JsonOption = False) -> int:
     """Check what allready needs and finds here.
 
-    Each line is ok, a warning or a problem, and says what to do.
+    Each line is ok, a warning or a problem, and says what to do. The model is asked for one word.
 
     Exit codes: 0 usable (there may be warnings), 2 something has to be mended first.
     """
@@ -222,7 +222,7 @@ def doctor(store: StoreOption = None, json: JsonOption = False) -> int:
     from allready.cli.text import clean_line
 
     use_working_directory()
-    found = list(all_checks(store))
+    found = list(all_checks(store, model))
     usable = all(check.status != PROBLEM for check in found)
     if json:
         print_json({"usable": usable, "checks": [check._asdict() for check in found]})
