@@ -129,7 +129,7 @@ async def test_if_the_model_fails_the_outputs_are_put_together() -> None:
     answer = await answering.answer([done("a", "x")], [SKIPPED])
     first, note, *rest = answer.split("\n\n")
     assert first == "# Why?"
-    assert note.startswith("_No model put this answer together: function:script: ")
+    assert note.startswith("> No model put this answer together: function:script: ")
     assert "too _long_" in note
     assert rest == ["## a", "x", "## Missing", "- `docs`: skipped"]
     assert answering.heard == ["Yes, ", answer]
@@ -138,7 +138,7 @@ async def test_if_the_model_fails_the_outputs_are_put_together() -> None:
 async def test_an_empty_answer_is_none() -> None:
     answer = await Answering([" ", "\n"]).answer([done("a", "x")])
     assert (
-        answer == "# Why?\n\n_No model put this answer together: function:script gave no text_\n\n## a\n\nx"
+        answer == "# Why?\n\n> No model put this answer together: function:script gave no text\n\n## a\n\nx"
     )
 
 
@@ -158,7 +158,7 @@ async def test_without_outputs_no_model_is_asked() -> None:
 async def test_nor_if_no_request_is_left() -> None:
     answering = Answering(allowance=Limits(max_requests=0))
     answer = await answering.answer([done("a", "Done.")])
-    assert "_No model put this answer together: the limit of 0 requests is reached_" in answer
+    assert "> No model put this answer together: the limit of 0 requests is reached" in answer
     assert answering.script.prompts == []
 
 
@@ -172,7 +172,7 @@ def test_a_composition() -> None:
         done("c", "\x1b[1mThird\x07"),
     ]
     assert compose("How is\nit?", outputs, [GONE, SKIPPED], note="No model.") == (
-        "# How is it?\n\n_No model._\n\n"
+        "# How is it?\n\n> No model.\n\n"
         "## Look at it\n\nFirst.\n\n"
         "## Nothing here\n\n(no output)\n\n"
         "## c\n\nThird\n\n"

@@ -1,4 +1,4 @@
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from allready.plan.dump import plan_to_yaml
@@ -19,6 +19,7 @@ PROMPT = st.text(
 """What a plan file can hold."""
 
 
+@settings(deadline=None)  # the first one imports Jinja2
 @given(st.text() | TEMPLATE_LIKE)
 @example("{{{%")
 @example("{{ x }}{\r\n")
@@ -59,6 +60,7 @@ def test_a_document_in_the_order_of_plan_files() -> None:
     assert set(plan_document("Why?", tasks)) == {"goal", "answer", "defaults", "tasks"}
 
 
+@settings(deadline=None)
 @given(st.lists(PROMPT, min_size=1, max_size=3))
 @example(["{{ x }}\r\n{% y %}", "  \n", "- a: b\n\t"])
 def test_what_was_written_is_what_the_file_says(prompts: list[str]) -> None:

@@ -129,7 +129,7 @@ def compose(
     heading = _line(goal)
     parts = [f"# {heading}"] if heading else []
     if note is not None:
-        parts.append(f"_{_line(note, None)}_")
+        parts.append(f"> {_line(note, None)}")
     parts += [
         f"## {_line(task.title or '') or task.id}\n\n{text or '(no output)'}"
         for task, text in zip(outputs, texts, strict=True)

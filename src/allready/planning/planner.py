@@ -119,13 +119,12 @@ class LlmPlanner:
         fixed = list(check.fixed.values())
         room = self.max_tasks - len(fixed)
         prompt = planner_prompt(goal, self._agents, room, fixed=fixed, problems=problems, earlier=earlier)
+        schema = plan_schema(self._names, self.max_tasks, len(fixed))
         request = Request(
             self._model,
             planner_instructions(self._agents, self.max_tasks),
             prompt,
-            None
-            if self._in_words
-            else plan_output(self._model, plan_schema(self._names, self.max_tasks, len(fixed))),
+            None if self._in_words else plan_output(self._model, schema),
             self._count,
         )
         return _Attempt(request, check, in_words=self._in_words)
