@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.acceptance.program import PATIENCE, PROGRAM, allready, environment, lines_of, wait_until
+from tests.acceptance.program import PATIENCE, PROGRAM, Running, allready, environment, lines_of, wait_until
 
 from allready.testing.llm_server import ScriptedServer
 
@@ -330,3 +330,48 @@ def test_yes_takes_the_plan_from_before_and_keeps_new_ones(project: Project) -> 
     assert project.planned == 1
     assert lines_of(again.stdout)[-1]["status"] == "completed"
     assert "--fresh" in again.stderr
+
+
+def test_yes_says_on_stdout_only_the_answer_if_it_is_to_be_quiet(project: Project) -> None:
+    done = project.do(GOAL, "--yes", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_yes_without_a_valid_plan_is_a_run_that_failed(tmp_path: Path) -> None:
+    server, project = with_plan(tmp_path, INVALID)
+    with server:
+        done = project.do(GOAL, "--yes")
+        assert done.returncode == 1, done.stderr
+        assert "planning failed: " in done.stdout
+        (run,) = project.runs()
+        assert run["status"] == "failed"
+        assert not list((tmp_path / ".allready").glob("plans/*.json"))
+
+
+def test_a_run_that_is_interrupted_while_it_is_planned_goes_on_with_the_rest(tmp_path: Path) -> None:
+    with ScriptedServer(RULES, plan=PLAN, pause=0.1) as server:
+        project = Project(tmp_path, server)
+        variables = {"ALLREADY_MODEL": MODEL, **server.environment}
+        with Running("do", GOAL, "--yes", cwd=tmp_path, **variables) as running:
+            running.wait_for("task.started", "read-a")
+            running.process.send_signal(signal.SIGINT)
+            assert running.end() == 130
+            assert not any(event["type"] == "plan.closed" for event in running.events)
+        server.script.pause = 0.0
+        done = project.call("resume", "latest", "--json")
+        assert done.returncode == 0, done.stderr
+        last = lines_of(done.stdout)[-1]
+        assert last["answer"] == "ok"
+        assert set(last["tasks"]) == {*IDS, "answer"}
+
+
+def test_limits_count_planning_and_the_run_can_go_on_with_higher_ones(tmp_path: Path) -> None:
+    with ScriptedServer(RULES, plan=PLAN, tokens=(100, 100)) as server:
+        project = Project(tmp_path, server)
+        done = project.do(GOAL, "--yes", "--json", "--max-requests", "3")
+        assert done.returncode == 3, done.stderr
+        assert len(server.requests) == 3
+        done = project.call("resume", "latest", "--json", "--max-requests", "5")
+        assert done.returncode == 0, done.stderr
+        assert len(server.requests) == 5
+        assert lines_of(done.stdout)[-1]["usage"]["input_tokens"] == 500

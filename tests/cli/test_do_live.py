@@ -25,9 +25,11 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield Project(tmp_path, server)
 
 
-def terminal(project: Project, *, columns: int = 100, env: dict[str, str] | None = None) -> Terminal:
+def terminal(
+    project: Project, *arguments: str, columns: int = 100, env: dict[str, str] | None = None
+) -> Terminal:
     variables = {"ALLREADY_MODEL": MODEL, **project.server.environment, **(env or {})}
-    return Terminal("do", GOAL, cwd=project.folder, columns=columns, **variables)
+    return Terminal("do", GOAL, *arguments, cwd=project.folder, columns=columns, **variables)
 
 
 def editor(folder: Path, *edits: tuple[str, str] | None) -> dict[str, str]:
@@ -71,7 +73,8 @@ def kept_file(text: str) -> Path:
 def test_the_plan_is_shown_as_it_is_written_and_runs_when_a_person_agrees(project: Project) -> None:
     project.server.script.pause = 0.02
     with terminal(project) as shown:
-        shown.wait_for("planning with openai-chat:anything")
+        shown.wait_for("planning · 0 tasks · ")
+        shown.wait_for(f" s · {MODEL}")
         shown.wait_for("· 1 task ·")
         assert len(project.server.requests) == 1
         assert project.server.requests[0].outcome == "running"  # it is still written
@@ -86,6 +89,7 @@ def test_the_plan_is_shown_as_it_is_written_and_runs_when_a_person_agrees(projec
         shown.type("r\n")
         assert shown.end() == 0
         assert "A is better." in shown.text
+        assert "used 5 requests, " in shown.text  # planning counts
         assert "Traceback" not in shown.text
     assert [run["status"] for run in project.runs()] == ["completed"]
 
@@ -144,6 +148,16 @@ def test_no_plan_is_an_error(tmp_path: Path) -> None:
         assert shown.end() == 2
         assert "failed-" in shown.text
         assert "nothing was run" in shown.text
+        assert "[r]un" not in shown.text
+
+
+def test_yes_shows_the_run_while_it_is_planned(project: Project) -> None:
+    project.server.script.pause = 0.02
+    with terminal(project, "--yes") as shown:
+        shown.wait_for("planning")
+        shown.wait_for("▶ read-")
+        assert shown.end() == 0
+        assert "A is better." in shown.text
         assert "[r]un" not in shown.text
 
 

@@ -71,7 +71,7 @@ def write_plan(request: PlanRequest, folder: Path, *, quiet: bool) -> WrittenPla
         _tell_failure(error, folder)
         raise typer.Exit(exits.BAD_INPUT) from None
     except TaskError as error:
-        print(f"allready: no plan could be made: {clean(str(error))}; nothing was run", file=sys.stderr)
+        print(f"allready: no plan could be made: {clean(str(error))}\nnothing was run", file=sys.stderr)
         raise typer.Exit(exits.BAD_INPUT) from None
     view = writing.view
     if not quiet:

@@ -167,7 +167,7 @@ class LivePlanning(PlanningView):
         from rich.text import Text
 
         width = options.max_width
-        parts = [f"planning with {self.model}", count(len(self.tasks), "task"), duration_text(self.elapsed)]
+        parts = ["planning", count(len(self.tasks), "task"), duration_text(self.elapsed), self.model]
         yield Text(fit(" · ".join(map(clean_line, parts)), width), "bold", no_wrap=True)
         told = self.messages[-RECENT_MESSAGES:] + ([self.waiting] if self.waiting else [])
         messages = [_message_text(message, width) for message in told]
