@@ -337,6 +337,8 @@ async def test_long_lists_are_cut(use: Use, folder: Path) -> None:
         ("x/**", ["x/a", "x/y/z"], ["y/a"]),
         ("**/x/**/*.py", ["x/a.py", "a/x/b/c/d.py"], ["a.py", "y/a.py"]),
         ("./a", ["a"], ["b"]),
+        ("**", ["a", "x/y"], []),
+        ("**/**/a", ["a", "x/y/a"], ["b"]),
         ("[ab]?", ["ax", "b1"], ["a", "cx"]),
         ("{a,b/{c,d}}.x", ["a.x", "b/c.x", "b/d.x"], ["c.x", "b.x"]),
         ("a[", ["a["], ["a"]),
@@ -350,7 +352,10 @@ def test_globs(pattern: str, yes: list[str], no: list[str]) -> None:
 
 def test_globs_that_explode_do_not() -> None:
     assert not glob_filter("*a" * 60 + "b")("a" * 250)
-    assert not glob_filter("**/" * 40 + "x")("/".join(["y"] * 200))
+    assert not glob_filter("**/" * 60 + "x")("/".join(["y"] * 2000))
+    assert not glob_filter("**/a/" * 40)("/".join(["a"] * 200) + "/b")
+    with pytest.raises(ValueError, match="longer than 200"):
+        glob_filter("*" * 201)
     with pytest.raises(ValueError, match="stands for too many"):
         glob_filter("{a,b}" * 30)
 
@@ -371,7 +376,7 @@ async def test_lines_are_found(use: Use, folder: Path) -> None:
     assert answer.text == "a.py:2: IMPORT re"
     assert (await use("search_files", pattern="nowhere")).text == "[no matches]"
     assert await use("search_files", pattern="x", path="gone") == ("there is no gone", True)
-    assert {file.read_text() for file in (use.attempt.folder / "tools").rglob("stderr.txt")} == {""}
+    assert list((use.attempt.folder / "tools").iterdir()) == []
 
 
 async def test_many_matches_come_in_parts(use: Use, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.agents.tools.using import put
 
-from allready.agents.definitions import AgentDefinition
+from allready.agents.definitions import AgentDefinition, parse_agent
 from allready.agents.tools.addresses import address_rule
 from allready.agents.tools.commands_allowed import command_rule
 from allready.agents.tools.names import CLAUDE_NAMES, FILE_TOOLS, ToolChoice, resolve_tools, tools_problem
@@ -294,3 +295,20 @@ def test_unknown_keys_are_other_programs_business(tmp_path: Path) -> None:
     (tmp_path / ".mcp.json").mkdir()
     with pytest.raises(PlanError, match="can't be read: Is a directory"):
         read_servers(tmp_path)
+
+
+def test_what_the_document_shows_is_true(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs/agents.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (config,) = [block for kind, block in blocks if kind == "json"]
+    environ = {"LIBRARY_TOKEN": "a", "TICKETS_TOKEN": "b"}
+    put(tmp_path, ".mcp.json", config)
+    tokens = {name: server.expanded(environ) for name, server in read_servers(tmp_path).items()}
+    assert tokens["library"].env == {"TOKEN": "a"}
+    assert tokens["tickets"].headers == {"Authorization": "Bearer b"}
+    put(tmp_path, ".mcp.json", config.replace("${LIBRARY_TOKEN}", "a"))
+    agents = [parse_agent(block)[0] for kind, block in blocks if kind == "markdown"]
+    assert len(agents) == 2
+    assert [tools_problem(agent, tmp_path) for agent in agents] == [None, None]
+    table = text.partition("## Tools")[2].partition("## What a prompt")[0]
+    assert [name for name in (*FILE_TOOLS, *CLAUDE_NAMES) if f"`{name}" not in table] == []

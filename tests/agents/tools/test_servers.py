@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -170,6 +171,22 @@ async def test_what_a_server_leaves_running_ends_with_it(
     answer = await use("mcp__test__leave_something_running")
     assert not is_alive(int(answer.text))
     assert processes(use) == []
+
+
+async def test_odd_lines_of_a_server_disturb_nothing(folder: Path, tmp_path: Path) -> None:
+    configure(folder, command="/bin/sh", args=["-c", f"echo hello; exec {sys.executable} {PROGRAM}"])
+    code = (
+        "import asyncio, pathlib\n"
+        "from tests.agents.tools.using import Use\n"
+        "from tests.agents.attempts import make_attempt\n"
+        f"attempt = make_attempt(pathlib.Path({str(tmp_path)!r}), base_dir=pathlib.Path({str(folder)!r}))\n"
+        "print(asyncio.run(Use(attempt, 'mcp__test')('mcp__test__add', a=1, b=2)).text)\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
+    )
+    assert (done.stdout, done.stderr) == ("3\n", "")
 
 
 async def started(use: Use) -> tuple[asyncio.Task[Any], list[int]]:

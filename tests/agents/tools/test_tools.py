@@ -7,20 +7,23 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
 from tests.agents.attempts import is_alive, make_attempt
 from tests.agents.tools import tool_functions
 from tests.agents.tools.using import Use, put
 
 from allready.agents.definitions import AgentDefinition
+from allready.agents.llm import TOOL_RETRIES, LlmAgent
+from allready.agents.models import Models
 from allready.agents.secrets import Redactor
 from allready.agents.tools import command_tool, programs, toolsets_for
-from allready.errors import PermanentError, TransientError
+from allready.errors import PermanentError, TaskError, TransientError
 
 HERE = "tests.agents.tools.tool_functions"
 
@@ -256,22 +259,36 @@ def test_without_tools_there_are_no_toolsets(tmp_path: Path) -> None:
     assert toolsets_for(AgentDefinition("x"), make_attempt(tmp_path)) == []
 
 
-async def test_a_model_that_goes_on_asking_wrongly_is_given_up(folder: Path, tmp_path: Path) -> None:
-    from pydantic_ai import Agent
-    from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
-    from pydantic_ai.models.function import AgentInfo, FunctionModel
+async def test_an_llm_agent_uses_its_tools(folder: Path, tmp_path: Path) -> None:
+    put(folder, "a.txt", "the text")
+    seen: list[str] = []
 
+    async def model(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
+        if len(messages) == 1:
+            yield {0: DeltaToolCall("read_file", '{"path": "a.txt"}')}
+        else:
+            seen.append(str(messages[-1].parts[0].content))  # type: ignore[union-attr]
+            yield "done"
+
+    attempt = make_attempt(tmp_path, base_dir=folder, prompt="go", on_output=seen.append)
+    agent = LlmAgent(AgentDefinition("x", tools=("Read",)), Models(FunctionModel(stream_function=model)))
+    assert (await agent.run(attempt)).output == "done"
+    assert seen == ['[read_file {"path":"a.txt"}]\n', "the text", "done"]
+
+
+async def test_a_model_that_goes_on_asking_wrongly_is_given_up(folder: Path, tmp_path: Path) -> None:
     asked = 0
 
-    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    async def model(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[DeltaToolCalls]:
         nonlocal asked
         asked += 1
-        return ModelResponse(parts=[ToolCallPart("read_file", {"path": "gone"})])
+        yield {0: DeltaToolCall("read_file", '{"path": "gone"}')}
 
-    toolsets = toolsets_for(AgentDefinition("x", tools=("Read",)), make_attempt(tmp_path))
-    with pytest.raises(UnexpectedModelBehavior, match="exceeded max retries count of 5"):
-        await Agent(FunctionModel(model), toolsets=toolsets).run("go")
-    assert asked == 6
+    attempt = make_attempt(tmp_path, base_dir=folder, prompt="go")
+    agent = LlmAgent(AgentDefinition("x", tools=("Read",)), Models(FunctionModel(stream_function=model)))
+    with pytest.raises(TaskError, match="read_file"):
+        await agent.run(attempt)
+    assert asked == TOOL_RETRIES + 1
 
 
 # --- web pages

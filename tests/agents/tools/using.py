@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, AgentRetries
 from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
@@ -19,6 +19,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from allready.agents.base import Attempt
 from allready.agents.definitions import AgentDefinition
+from allready.agents.llm import TOOL_RETRIES
 from allready.agents.tools import toolsets_for
 
 
@@ -55,7 +56,11 @@ class Use:
                 return ModelResponse(parts=parts)
             return ModelResponse(parts=[TextPart("done")])
 
-        agent = Agent(FunctionModel(model), toolsets=toolsets_for(self.definition, self.attempt))
+        agent = Agent(
+            FunctionModel(model),
+            toolsets=toolsets_for(self.definition, self.attempt),
+            retries=AgentRetries(tools=TOOL_RETRIES),
+        )
         result = await agent.run("go")
         return _answers(result.all_messages(), len(calls))
 

@@ -28,8 +28,6 @@ from allready.agents.tools.workspace import Refused
 from allready.agents.values import jsonable
 from allready.errors import PermanentError, TaskError, text_of
 
-RETRIES = 5
-"""How many steps in a row a model may use a tool wrongly before the attempt fails."""
 RESULT_BYTES = 64 * 1024
 """Of one result (UTF-8), whatever the tool: about 16,000 tokens."""
 
@@ -44,12 +42,12 @@ def assemble(definition: AgentDefinition, attempt: Attempt) -> list[AbstractTool
     tools = _tools(choice, attempt, redactor)
     toolsets: list[AbstractToolset[Any]] = []
     if tools:
-        toolsets.append(FunctionToolset(tools, max_retries=RETRIES))
+        toolsets.append(FunctionToolset(tools))
     if choice.servers:
         from allready.agents.tools.servers import server_toolset
 
         toolsets += [
-            server_toolset(choice.configured[name], only, attempt, redactor, RETRIES)
+            server_toolset(choice.configured[name], only, attempt, redactor)
             for name, only in choice.servers.items()
         ]
     return [_Guarded(toolset, redactor) for toolset in toolsets]

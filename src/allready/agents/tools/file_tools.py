@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -84,7 +85,7 @@ class FileTools:
             seconds=SEARCH_TIME,
             stdin=json.dumps(query._asdict()).encode(),
         )
-        lines = await self._in_thread(_read_lines, ended.output_file)
+        lines = await self._in_thread(_take_lines, ended.output_file)
         last = lines.pop() if lines and isinstance(lines[-1], dict) else {}
         if "error" in last:
             raise Refused(last["error"])
@@ -115,7 +116,8 @@ class FileTools:
         return await result_of(thread, self._hold_place)
 
 
-def _read_lines(path: Path) -> list[Any]:
+def _take_lines(path: Path) -> list[Any]:
+    """Read what the search wrote; its folder has done its service."""
     lines = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -123,6 +125,7 @@ def _read_lines(path: Path) -> list[Any]:
                 lines.append(json.loads(line))
             except ValueError:  # it was ended while it wrote this one
                 break
+    shutil.rmtree(path.parent, ignore_errors=True)
     return lines
 
 

@@ -24,7 +24,11 @@ MAX_FILE_BYTES = 20 * 1024 * 1024
 MAX_LINE = 500
 """Characters of a line that are shown."""
 MAX_PATTERN = 1_000
-"""Characters of a pattern."""
+"""Characters of a regular expression."""
+MAX_GLOB = 200
+"""Characters of a pattern for names."""
+MAX_CHOICES = 50
+"""Patterns that the braces of one may stand for."""
 SNIFFED_BYTES = 8 * 1024
 """Beginning of a file that is looked at for NUL, which no text has."""
 LEFT_OUT = frozenset({".git", ".allready"})
@@ -86,9 +90,11 @@ def walk(root: str, start: str) -> Iterator[tuple[str, bool]]:
 def glob_filter(pattern: str) -> Callable[[str], bool]:
     """Give a test for paths: `*`, `?` and `[…]` within a name, `**` for any folders, `{a,b}` for one of them.
 
-    A pattern without `/` is one for names, in any folder.
+    A pattern without `/` is one for names, in any folder. Raises `ValueError` if it would take too long.
     """
-    choices = [tuple(choice.split("/")) for choice in _braces(pattern.removeprefix("./"))]
+    if len(pattern) > MAX_GLOB:
+        raise ValueError(f"the pattern for names is longer than {MAX_GLOB} characters")
+    choices = [_steps(choice) for choice in _braces(pattern.removeprefix("./"))]
     return lambda path: any(_fits(tuple(path.split("/")), choice) for choice in choices)
 
 
@@ -98,9 +104,15 @@ def _braces(pattern: str) -> list[str]:
         return [pattern]
     texts = [pattern[: found.start()] + part + pattern[found.end() :] for part in found[1].split(",")]
     whole = [text for part in texts for text in _braces(part)]
-    if len(whole) > MAX_PATTERN:
+    if len(whole) > MAX_CHOICES:
         raise ValueError("the pattern stands for too many: use fewer braces")
     return whole
+
+
+def _steps(pattern: str) -> tuple[str, ...]:
+    """Part the pattern at its `/`; several `**` in a row are no more than one."""
+    steps = pattern.split("/")
+    return tuple(step for at, step in enumerate(steps) if step != "**" or steps[at - 1 : at] != ["**"])
 
 
 def _fits(names: tuple[str, ...], steps: tuple[str, ...]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Collection
@@ -35,8 +36,13 @@ KEPT = 64 * 1024
 """Bytes of the end of a server's standard error that are kept in the attempt's folder."""
 
 
+for _name in ("mcp", "fastmcp"):
+    # else what they note about a server that prints odd lines would stand in the middle of the display
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
 def server_toolset(
-    server: Server, only: Collection[str] | None, attempt: Attempt, redactor: Redactor, retries: int
+    server: Server, only: Collection[str] | None, attempt: Attempt, redactor: Redactor
 ) -> AbstractToolset[Any]:
     """Give the tools of a server (only those of these names), called `mcp__SERVER__TOOL`.
 
@@ -49,7 +55,6 @@ def server_toolset(
     toolset = MCPToolset[Any](
         transport,
         id=server.name,
-        max_retries=retries,
         init_timeout=CONNECT_TIME,
         read_timeout=CALL_TIME,
     )
