@@ -102,6 +102,10 @@ def test_a_key_within_is_none() -> None:
     assert read('{"plan": {"tasks": [{"id": "x"}]}, "tasks": [{"id": "y"}]}')[0] == [{"id": "y"}]
 
 
+def test_brackets_that_don_t_fit_are_prose() -> None:
+    assert read('{"x": [}] {"tasks": [{"id": "y"}]}')[0] == [{"id": "y"}]
+
+
 def test_line_breaks_within_strings() -> None:
     assert read('{"tasks": [{"prompt": "a\n\tb"}]}')[0] == [{"prompt": "a\n\tb"}]
 

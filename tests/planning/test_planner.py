@@ -276,6 +276,7 @@ async def test_a_refusal_for_longer_than_patience_is_not_waited_for() -> None:
         (ModelHTTPError(401, "script"), PermanentError),
         (UnexpectedModelBehavior("nonsense"), TaskError),
         (ValueError("a bug somewhere"), TaskError),
+        (PermanentError("said by the model itself"), PermanentError),
     ],
 )
 async def test_other_errors_end_it(error: Exception, kind: type[Exception]) -> None:
@@ -296,6 +297,7 @@ async def test_no_request_beyond_the_limits(limits: Limits, said: str) -> None:
     with pytest.raises(PlanningFailed, match=said) as failed:
         await planning.events()
     assert failed.value.problems == ("task 'a' depends on itself",)
+    assert failed.value.at_limit
     assert '"id": "a"' in failed.value.raw
     assert len(planning.script.prompts) == 1
 
@@ -359,6 +361,12 @@ async def test_the_request() -> None:
     properties = parameters.output_object.json_schema["properties"]["tasks"]["items"]["properties"]
     assert list(properties) == ["id", "title", "agent", "prompt", "depends_on"]
     assert properties["agent"]["anyOf"][0]["enum"] == ["reader", "runner"]
+
+
+async def test_long_descriptions_are_cut() -> None:
+    planning = Planning([plan(task("a"))], agents=[AgentDefinition("reader", description="x" * 5_000)])
+    await planning.events()
+    assert f"- reader: {'x' * 599}…\n" in planning.script.prompts[0]
 
 
 async def test_without_agents_none_can_be_named() -> None:
