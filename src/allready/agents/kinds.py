@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from allready.agents.base import Agent, Attempt, TaskResult
 from allready.agents.command import CommandAgent
@@ -10,6 +11,7 @@ from allready.agents.definitions import AgentDefinition
 from allready.agents.function import FunctionAgent
 from allready.agents.llm import LlmAgent
 from allready.agents.models import ALIASES, INHERIT, NO_LIBRARY, Models, has_models, price_known
+from allready.agents.tools.names import tools_problem
 from allready.errors import UserError
 from allready.plan.imports import import_object
 from allready.plan.plan import Command
@@ -51,15 +53,19 @@ def make_agent(definition: AgentDefinition, models: Models | None = None) -> Age
     return KINDS[definition.kind](definition, models)
 
 
-def problem_of(definition: AgentDefinition, models: Models | None = None) -> str | None:
+def problem_of(
+    definition: AgentDefinition, models: Models | None = None, base_dir: Path | None = None
+) -> str | None:
     """Say why an agent can't work here, before anything is run; None if it can.
 
     Without `models` the run's own model is not known yet: only what the definition itself names is checked.
+    Its tools are looked for in the project at `base_dir`; without one they are not checked.
     """
     if definition.kind == "a2a":
         return "agents of kind a2a can't run in this version; ask the remote one with a command"
     if definition.kind == "llm":
-        return _problem_of_model(definition, models)
+        problem = _problem_of_model(definition, models)
+        return tools_problem(definition, base_dir) if problem is None and base_dir is not None else problem
     if definition.kind == "python":
         try:
             call = import_object(definition.function or "")

@@ -165,7 +165,7 @@ def usable_agents(model: str) -> dict[str, AgentDefinition]:
     told = [str(problem) for problem in library.problems]
     agents = {}
     for agent in library.agents.values():
-        problem = problem_of(agent, models)
+        problem = problem_of(agent, models, Path.cwd())
         if problem is None:
             agents[agent.name] = agent
         else:
@@ -196,9 +196,8 @@ class _Wish:
         """Give where plans are kept."""
         from allready.store.open import sqlite_path
 
-        return (
-            sqlite_path(self.store if self.store is not None else self.settings.store).parent / PLANS_FOLDER
-        )
+        store = self.store if self.store is not None else self.settings.store
+        return sqlite_path(store).parent / PLANS_FOLDER
 
     def cache(self) -> PlanCache:
         """Give what keeps the plans."""
@@ -255,7 +254,7 @@ class _Wish:
             return exits.COMPLETED
         text = _as_text(document, json=self.json or (file is not None and file.suffix.lower() == ".json"))
         if file is None:
-            sys.stdout.write(text)
+            sys.stdout.buffer.write(text.encode())  # whatever the locale: a plan is read as UTF-8
             return exits.COMPLETED
         try:
             file.write_text(text, encoding="utf-8")

@@ -70,7 +70,7 @@ def unfit(agent: AgentDefinition) -> str | None:
     from allready.agents.kinds import problem_of
 
     try:
-        return problem_of(agent)
+        return problem_of(agent, base_dir=Path.cwd())
     except Exception as error:  # whatever its module does when it is imported
         return f"its function {agent.function} can't be imported: {type(error).__name__}: {error}"
 

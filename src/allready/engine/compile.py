@@ -238,7 +238,7 @@ def _problems_of_agents(compiled: Compiled) -> list[str]:
     """Give why agents can't do the work here; those of a growing plan may be left unused."""
     problems = []
     for name, definition in compiled.definitions.items():
-        problem = problem_of(definition, compiled.models)
+        problem = problem_of(definition, compiled.models, compiled.plan.base_dir)
         if name in {COMMAND, PYTHON}:
             problem = "this name stands for tasks that run a command or call a function: rename it"
         elif name == AGGREGATOR and compiled.plan.answer:

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.models.function import FunctionModel
 from tests.agents.tools.using import put
 
 from allready.agents.definitions import AgentDefinition, parse_agent
+from allready.agents.kinds import problem_of
+from allready.agents.models import Models
 from allready.agents.tools.addresses import address_rule
 from allready.agents.tools.commands_allowed import command_rule
 from allready.agents.tools.names import CLAUDE_NAMES, FILE_TOOLS, ToolChoice, resolve_tools, tools_problem
 from allready.agents.tools.server_config import MAX_CONFIG_BYTES, Server, read_servers
+from allready.engine.compile import compile_plan
 from allready.errors import PlanError
+from allready.plan.load import plan_from_document
 
 HERE = "tests.agents.tools.tool_functions"
 
@@ -117,6 +123,18 @@ def test_modules_that_fail_or_end_the_program(tmp_path: Path, monkeypatch: pytes
 def test_any_name_is_a_tool_or_a_clean_reason(name: str) -> None:
     choice = choose(Path("/nonexistent"), name)
     assert bool(choice.missing) != bool(choice.available)
+
+
+def test_a_tool_that_is_missing_stops_a_plan_before_anything_runs(tmp_path: Path) -> None:
+    models = Models(FunctionModel(lambda messages, info: ModelResponse(parts=[])))
+    agents = {"helper": {"tools": ["read_file", "read_fiel"]}}
+    document = {"tasks": [{"id": "a", "prompt": "x", "agent": "helper"}], "agents": agents}
+    with pytest.raises(PlanError, match="agent 'helper': there is no tool 'read_fiel'; did you mean"):
+        compile_plan(plan_from_document(document, base_dir=tmp_path), models=models)
+    helper = AgentDefinition("helper", tools=("mcp__db",))
+    assert "no MCP server 'db'" in (problem_of(helper, models, tmp_path) or "")
+    configure(tmp_path, {"db": {"command": "x"}})
+    assert problem_of(helper, models, tmp_path) is None
 
 
 # --- commands
