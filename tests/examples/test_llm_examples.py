@@ -27,7 +27,7 @@ class Ran(NamedTuple):
 
     @property
     def statuses(self) -> dict[str, str]:
-        return {task: told["status"] for task, told in self.ran.last["tasks"].items()}
+        return {task: told["status"] for task, told in self.last["tasks"].items()}
 
 
 def run_plan(server: ScriptedServer, plan: Path | str, cwd: Path, *options: str) -> Ran:
