@@ -80,8 +80,8 @@ class Watched:
 async def ask(scripted: Scripted, base: Path, watched: Watched | None = None, /, **more: Any) -> TaskResult:
     definition = AgentDefinition("writer", **more.pop("definition", {}))
     agent = LlmAgent(definition, Models(scripted.model))
-    attempt = make_attempt(base, prompt="Say hello.", **(watched or Watched()).hooks, **more)
-    return await agent.run(attempt)
+    told = (watched or Watched()).hooks
+    return await agent.run(make_attempt(base, **{"prompt": "Say hello.", **told, **more}))
 
 
 # --- text -------------------------------------------------------------------------------------------------
@@ -104,12 +104,12 @@ async def test_text_is_shown_and_kept_as_it_comes(tmp_path: Path) -> None:
     assert file.read_text() == watched.text == "Hello you\n"
 
 
-async def test_prompt_and_instructions_reach_the_model(tmp_path: Path) -> None:
+async def test_prompt_and_instructions_reach_the_model_as_they_are(tmp_path: Path) -> None:
     scripted = Scripted("Hello")
-    await ask(scripted, tmp_path, definition={"instructions": "Be kind."})
-    assert scripted.instructions == ["Be kind."]
+    await ask(scripted, tmp_path, definition={"instructions": "Be {{kind}}."}, prompt="Say {{hello}} {x}.")
+    assert scripted.instructions == ["Be {{kind}}."]
     part = scripted.asked[0][0].parts[0]
-    assert getattr(part, "content", None) == "Say hello."
+    assert getattr(part, "content", None) == "Say {{hello}} {x}."
 
 
 async def test_results_of_other_tasks_are_said_to_be_data(tmp_path: Path) -> None:
@@ -301,6 +301,17 @@ async def test_the_agents_own_limit_ends_the_attempt_for_good(
     with pytest.raises(PermanentError, match=f"agent writer: {said} is reached; raise"):
         await ask(scripted, tmp_path, watched, definition={"limits": limits, "tools": ("Read",)})
     assert len(scripted.asked) == len(watched.usage) == requests
+
+
+async def test_what_was_said_before_a_failure_is_left_behind(tmp_path: Path) -> None:
+    async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        yield "Half of"
+        raise ValueError("no more")
+
+    attempt = make_attempt(tmp_path, prompt="Tell.")
+    with pytest.raises(TaskError, match="no more") as caught:
+        await LlmAgent(AgentDefinition("writer"), Models(FunctionModel(stream_function=stream))).run(attempt)
+    assert caught.value.result == TaskResult("Half of", output_file=tmp_path / "attempt/output.txt")
 
 
 @pytest.mark.parametrize("allowance", [Limits(max_requests=2), Limits(max_requests=0), Limits(max_tokens=0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 from typing import Any
@@ -146,6 +147,32 @@ async def test_a_full_context_window_is_permanent(wire: Wire, monkeypatch: pytes
     assert isinstance(error, PermanentError)
     assert "the context window is full" in str(error)
     assert "less to read" in str(error)
+
+
+async def test_a_key_that_google_refuses_with_a_400_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = WIRES[3]
+    body = wire.error(400, "API key not valid.", "INVALID_ARGUMENT")
+    body["error"]["details"] = [{"@type": "google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    error = await failure(wire, Answer(400, body), monkeypatch, streamed=True)
+    assert isinstance(error, PermanentError)
+    assert "access denied (400): API key not valid. Is GOOGLE_API_KEY" in str(error)
+
+
+async def test_a_key_that_is_refused_within_the_stream_is_permanent(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = WIRES[0]
+    told = {"type": "error", "code": "invalid_api_key", "message": "No such key", "param": None}
+    reply = Stream([f"event: error\ndata: {json.dumps(told)}\n\n"])
+    error = await failure(wire, reply, monkeypatch, streamed=True)
+    assert isinstance(error, PermanentError)
+    assert "access denied: invalid_api_key: No such key. Is OPENAI_API_KEY right" in str(error)
+
+
+async def test_a_similar_name_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = dataclasses.replace(WIRES[0], model="openai:gpt-6.1-tera")
+    said = "The model 'gpt-6.1-tera' does not exist"
+    reply = Answer(404, wire.error(404, said, "invalid_request_error", "model_not_found"))
+    error = await failure(wire, reply, monkeypatch, streamed=True)
+    assert "Did you mean openai:gpt-6.1-terra?" in str(error)
 
 
 async def test_a_request_larger_than_the_limit_of_a_minute_is_permanent(
@@ -326,6 +353,12 @@ def test_an_address_that_is_none_is_permanent() -> None:
     assert isinstance(task_error(httpx2.InvalidURL("no"), "m"), PermanentError)
     untrusted = httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed", request=REQUEST)
     assert isinstance(task_error(untrusted, "m"), PermanentError)
+
+
+def test_trouble_with_a_connection_that_led_to_something_else_is_no_dropped_connection() -> None:
+    error = RuntimeError("the tool is broken")
+    error.__context__ = ConnectionResetError(104, "Connection reset by peer")
+    assert type(task_error(error, "m")) is TaskError
 
 
 # --- what pydantic-ai itself raises -----------------------------------------------------------------------

@@ -137,19 +137,25 @@ class _Conversation:
 
     async def hold(self, agent: AbstractAgent[Any, Any], model: Model | None) -> TaskResult:
         """Ask and listen to the end; `model`: instead of the agent's own."""
+        spoken = self._spoken
         try:
-            with self._spoken:
+            with spoken:
                 output, cut_off = await self._ask(agent, model)
                 mark = CUT_OFF if cut_off and isinstance(output, str) else ""
-                text = self._spoken.finish(text_form(output) + mark)
-        except TaskError:
-            raise
+                text = spoken.finish(text_form(output) + mark)
         except Exception as error:
-            raise task_error(error, self._model) from error
+            failure = task_error(error, self._model)
+            if spoken.so_far:
+                failure.result = TaskResult(
+                    cut_middle(without_last_newline(spoken.so_far)), output_file=spoken.file
+                )
+            if failure is error:
+                raise
+            raise failure from error
         if isinstance(output, str) and not output.strip():
             raise TaskError(f"{self._model}: the answer is empty")
         data = None if isinstance(output, str) else output
-        return TaskResult(cut_middle(without_last_newline(text)), data, self._spoken.file)
+        return TaskResult(cut_middle(without_last_newline(text)), data, spoken.file)
 
     async def _ask(self, agent: AbstractAgent[Any, Any], model: Model | None) -> tuple[Any, bool]:
         """Give the output, and whether it ends too early."""
@@ -299,6 +305,11 @@ class _Spoken:
         with contextlib.suppress(OSError):  # all was flushed before
             self._handle.close()
 
+    @property
+    def so_far(self) -> str:
+        """What the file holds as long as it is not finished."""
+        return "".join(self._written)
+
     def text(self, piece: str) -> None:
         """Take the next piece of an answer."""
         self._pass_on(self._decoder.decode(self._stream.feed(clean_text(piece).encode())))
@@ -317,7 +328,7 @@ class _Spoken:
         """Make `text` the file's content; give it with its secrets blanked."""
         self.end_of_answer()
         text = self._redactor.text(clean_text(text))
-        if "".join(self._written) != text:
+        if self.so_far != text:
             with self._failures():
                 self._handle.seek(0)
                 self._handle.truncate()

@@ -28,9 +28,9 @@ _FOR_NOW = frozenset({408, 409, 425, 429, 499})
 _NEVER = frozenset({501, 505})
 """Statuses from 500 that another try can't."""
 _BROKEN = frozenset(
-    {"APIConnectionError", "TransportError", "ConnectionError", "TimeoutError", "StreamError"}
+    {"ModelConnectionError", "APIConnectionError", "TransportError", "ConnectionError", "TimeoutError"}
 )
-"""Classes that mean a connection: openai, anthropic, httpx and Python's own."""
+"""Classes that mean a connection: pydantic-ai's, those of openai and anthropic, httpx's and Python's own."""
 _SLOW = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError", "ModelTimeoutError"})
 _UNREACHED = frozenset({"ConnectError", "ConnectionRefusedError", "gaierror"})
 _NOT_TO_BE_REACHED = frozenset({"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"})
@@ -124,6 +124,12 @@ def _of_api(error: Any, what: str) -> TaskError | None:
             return TransientError(_text(what, f"no answer in time: {said}"), after)
         case exceptions.ModelConnectionError():
             return _of_connection(error, what)
+        case exceptions.ModelAuthenticationError():
+            return _refused(error, what, 401)
+        case exceptions.ModelNotFoundError():
+            return _refused(error, what, 404)
+        case exceptions.ModelRequestRejectedError():
+            return _refused(error, what, 400)
     return _of_status(error, what)
 
 
@@ -134,24 +140,31 @@ def _of_status(error: Exception, what: str) -> TaskError | None:
     status = _status(error)
     if status is None or not 400 <= status < 600:
         return None
-    said = _said(error)
     if status in _FOR_NOW or (status >= 500 and status not in _NEVER):
-        return TransientError(_text(what, f"not now ({status}): {said}"), _retry_after(error))
-    return _refused(status, said, what)
+        return TransientError(_text(what, f"not now ({status}): {_said(error)}"), _retry_after(error))
+    return _refused(error, what, status)
 
 
-def _refused(status: int, said: str, what: str) -> PermanentError:
-    if status in (401, 403):
-        return PermanentError(
-            _text(what, f"access denied ({status}): {said}", f"{_key_advice(what)} {DOCTOR}")
-        )
-    if status == 404:
-        return PermanentError(_text(what, f"not found: {said}", f"{_name_advice(what)} {DOCTOR}"))
-    if status == 402:
-        return PermanentError(_text(what, f"payment is needed: {said}", "top up the account"))
-    if status == 413:
-        return PermanentError(_text(what, f"the request is too large: {said}", "give the agent less to read"))
-    return PermanentError(_text(what, f"the request was refused ({status}): {said}", DOCTOR))
+def _refused(error: Any, what: str, kind: int) -> PermanentError:
+    """Give the error for a request that is refused for good; `kind`: the status that it amounts to.
+
+    Google, for example, says that a key is wrong with a 400, and within a stream there is no status.
+    """
+    said, status = _said(error), _status(error)
+    number = f" ({status})" if status is not None else ""
+    if kind in (401, 403):
+        problem, advice = f"access denied{number}: {said}", f"{_key_advice(what)} {DOCTOR}"
+    elif kind == 404:
+        similar = getattr(error, "suggested_model_id", None)
+        hint = f"did you mean {similar}?" if similar else _name_advice(what)
+        problem, advice = f"not found: {said}", f"{hint} {DOCTOR}"
+    elif kind == 402:
+        problem, advice = f"payment is needed: {said}", "top up the account"
+    elif kind == 413:
+        problem, advice = f"the request is too large: {said}", "give the agent less to read"
+    else:
+        problem, advice = f"the request was refused{number}: {said}", DOCTOR
+    return PermanentError(_text(what, problem, advice))
 
 
 def _key_advice(what: str) -> str:
@@ -167,10 +180,10 @@ def _name_advice(what: str) -> str:
 
 
 def _of_connection(error: Exception, what: str) -> TaskError | None:
-    chain = list(_chain(error))
-    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
-    if not names & _BROKEN and not names & _NOT_TO_BE_REACHED:
+    if not _names(error) & (_BROKEN | _NOT_TO_BE_REACHED):
         return None
+    chain = list(_chain(error))
+    names = {name for link in chain for name in _names(link)}
     said = _deepest(chain)
     where = next(filter(None, map(_address, chain)), None)
     server = f"the server {where}" if where else "the server"
@@ -182,6 +195,10 @@ def _of_connection(error: Exception, what: str) -> TaskError | None:
     if names & _UNREACHED:
         return TransientError(_text(what, f"{server} can't be reached: {said}", "is it running?"))
     return TransientError(_text(what, f"the connection with {server} broke off: {said}"))
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
