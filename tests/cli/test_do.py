@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ PLAN: list[dict[str, Any]] = [
     {"id": "compare", "title": "Compare", "prompt": "Compare {{ both }}.", "depends_on": READING},
 ]
 RULES = {"What does A do?": "A adds.", "What does B do?": "B bends.", "Compare {{ both }}.": "A, as it adds."}
-INVALID = [{"id": "a", "prompt": "A", "depends_on": ["nobody"]}]
+INVALID: list[dict[str, Any]] = [{"id": "a", "prompt": "A", "depends_on": ["nobody"]}]
 MODEL = "openai-chat:anything"
 
 
@@ -193,23 +194,16 @@ def test_the_same_goal_is_planned_once(project: Project) -> None:
     assert project.planned == 2
 
 
-@pytest.mark.parametrize("change", ["goal", "max_tasks", "agents", "model"])
-def test_what_makes_another_plan_is_planned_anew(project: Project, change: str) -> None:
+def test_what_makes_another_plan_is_planned_anew(project: Project) -> None:
     project.do(GOAL, "--plan-only")
-    goal, more = GOAL, []
-    if change == "goal":
-        goal = f"{GOAL} Why?"
-    elif change == "max_tasks":
-        more = ["--max-tasks", "7"]
-    elif change == "model":
-        more = ["--model", "openai-chat:other"]
-    else:
-        agents = project.folder / ".allready" / "agents"
-        agents.mkdir(parents=True)
-        (agents / "reader.md").write_text("---\ndescription: Reads\n---\nYou read.\n")
-    done = project.do(goal, "--plan-only", *more)
-    assert done.returncode == 0, done.stderr
-    assert project.planned == 2
+    project.do(f"{GOAL} Why?", "--plan-only")
+    project.do(GOAL, "--plan-only", "--max-tasks", "7")
+    project.do(GOAL, "--plan-only", "--model", "openai-chat:other")
+    agents = project.folder / ".allready" / "agents"
+    agents.mkdir()
+    (agents / "reader.md").write_text("---\ndescription: Reads\n---\nYou read.\n")
+    project.do(GOAL, "--plan-only")
+    assert project.planned == 5
 
 
 # --- what goes wrong while planning ----------------------------------------------------------------------
@@ -230,19 +224,36 @@ def test_an_invalid_plan_is_put_right_once(tmp_path: Path) -> None:
 
 
 def test_no_valid_plan_is_an_error_that_keeps_what_the_model_wrote(tmp_path: Path) -> None:
-    server, project = with_plan(tmp_path, INVALID)
-    with server:
+    secret = "sk-the-key-of-this-server"
+    invalid = [INVALID[0] | {"prompt": f"Use {secret}"}]
+    with ScriptedServer(RULES, plan=[invalid], api_key=secret) as server:
+        project = Project(tmp_path, server)
         done = project.do(GOAL, "--yes", "--plan-only")
         assert (done.returncode, done.stdout) == (2, "")
         assert "nothing was run" in done.stderr
         (kept,) = (tmp_path / ".allready" / "plans").glob("failed-*.txt")
         assert f"what the model wrote: {kept}" in done.stderr
         assert '"nobody"' in kept.read_text()
+        assert secret not in kept.read_text()
         assert project.planned == 2
         assert project.runs() == []
         # nothing of it is taken for a plan the next time
         assert project.do(GOAL, "--plan-only").returncode == 2
         assert project.planned == 4
+
+
+def test_where_nothing_can_be_kept_that_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".allready").mkdir()
+    (tmp_path / ".allready" / "plans").write_text("no folder")
+    server, project = with_plan(tmp_path, PLAN, INVALID)
+    with server:
+        done = project.do(GOAL, "--plan-only")
+        assert done.returncode == 0, done.stderr
+        assert [task["id"] for task in yaml.safe_load(done.stdout)["tasks"]] == IDS
+        assert "warning: the plan can't be kept for the next time: " in done.stderr
+        done = project.do(GOAL, "--plan-only")
+        assert done.returncode == 2
+        assert re.search(r"what the model wrote: not kept, as \S+ can't be written: ", done.stderr)
 
 
 def test_a_wrong_key_is_told_with_advice(project: Project) -> None:

@@ -155,7 +155,7 @@ def test_yes_shows_the_run_while_it_is_planned(project: Project) -> None:
     project.server.script.pause = 0.02
     with terminal(project, "--yes") as shown:
         shown.wait_for("planning")
-        shown.wait_for("▶ read-")
+        assert project.planned == 1
         assert shown.end() == 0
         assert "A is better." in shown.text
         assert "[r]un" not in shown.text
@@ -237,19 +237,47 @@ def test_an_editor_that_fails_changes_nothing(project: Project, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("variables", "told"),
     [
-        ("/nonexistent/editor", "the editor /nonexistent/editor can't be started: No such file or directory"),
-        ("'open", "VISUAL can't be understood (No closing quotation): 'open"),
+        ({"VISUAL": "/nonexistent/editor"}, "the editor /nonexistent/editor can't be started: No such file"),
+        ({"VISUAL": "'open"}, "VISUAL can't be understood (No closing quotation): 'open"),
+        ({"VISUAL": "", "EDITOR": "", "PATH": "/nonexistent"}, "there is no editor: name one in the"),
     ],
 )
-def test_an_editor_that_can_not_be_started_is_told(project: Project, command: str, told: str) -> None:
-    with terminal(project, env={"VISUAL": command}) as shown:
+def test_an_editor_that_can_not_be_started_is_told(
+    project: Project, variables: dict[str, str], told: str
+) -> None:
+    with terminal(project, env=variables) as shown:
         shown.wait_for(QUESTION)
         shown.type("e\n")
         wait_for_question_after(shown, told)
         shown.type("r\n")
         assert shown.end() == 0
+
+
+def test_an_editor_that_changes_nothing_is_told(project: Project) -> None:
+    with terminal(project, env={"VISUAL": "true"}) as shown:
+        shown.wait_for(QUESTION)
+        shown.type("e\n")
+        wait_for_question_after(shown, "the plan was not changed\n")
+        shown.type("q\n")
+        assert shown.end() == 4
+        assert "what you edited" not in shown.text
+
+
+def test_what_an_editor_left_when_it_failed_is_not_lost(project: Project) -> None:
+    """It is not what runs, but somebody typed it."""
+    program = project.folder / "editor.sh"
+    program.write_text('echo "# and more" >> "$1"; exit 1\n')
+    with terminal(project, env={"VISUAL": f"sh '{program}'"}) as shown:
+        shown.wait_for(QUESTION)
+        shown.type("e\n")
+        wait_for_question_after(shown, "the plan is as it was before\n")
+        shown.type("r\n")
+        assert shown.end() == 0
+        kept = kept_file(shown.text)
+    assert kept.read_text().endswith("# and more\n")
+    kept.unlink()
 
 
 # --- terminals ----------------------------------------------------------------------------------------------

@@ -43,49 +43,55 @@ class Draft:
         from allready.plan.dump import plan_to_yaml
 
         self._load = load
-        self._text = plan_to_yaml(document)
-        self.compiled = load(self._text, None)
+        text = plan_to_yaml(document)
+        self.compiled = load(text, None)
         """The last version that was valid."""
+        self._first = (HEAD + text).encode()
+        self._accepted = self._first
+        """What `compiled` was made from."""
         self._file: Path | None = None
 
     def edit(self) -> str | None:
-        """Let the person edit the text; gives what is wrong with it, None if it is a plan again.
+        """Let the person edit the text; gives what is wrong with it, None if it is a plan.
 
-        Raises `UserError` if there is no editor, or it failed: all is as before.
+        Raises `UserError` if there is no editor, or it failed: the plan is as before.
         """
-        if self._file is None:
-            descriptor, name = tempfile.mkstemp(prefix="allready-", suffix=".yaml")
-            self._file = Path(name)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(self._edited())
-        run_editor(self._file)
         try:
-            self.compiled = self._load(self._file.read_text(encoding="utf-8"), str(self._file))
+            file = self._file or self._make_file()
+            run_editor(file)
+            data = file.read_bytes()
         except OSError as error:
-            raise UserError(f"{self._file} can't be read after editing: {error.strerror}") from None
+            raise UserError(f"{error.filename or 'the plan'} can't be edited: {error.strerror}") from None
+        if data == self._accepted:
+            return None
+        try:
+            self.compiled = self._load(data.decode("utf-8"), str(file))
         except UnicodeDecodeError:
-            return f"{self._file}: not text in UTF-8"
+            return f"{file}: not text in UTF-8"
         except PlanError as error:
             return str(error)
+        self._accepted = data
         return None
 
-    def _edited(self) -> str:
-        """Give what was in the file before anybody changed it."""
-        return HEAD + self._text
+    def _make_file(self) -> Path:
+        descriptor, name = tempfile.mkstemp(prefix="allready-", suffix=".yaml")
+        self._file = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self._accepted)
+        return self._file
 
-    def leave(self) -> Path | None:
-        """Remove the file, unless somebody's changes are in it: then it is given."""
-        if self._file is None or not self._file.exists():
+    def leave(self, *, run: bool) -> Path | None:
+        """Remove the file, unless it has what would be lost otherwise: then it is given.
+
+        `run` says that there is a run now, which keeps the plan.
+        """
+        file = self._file
+        if file is None or not file.exists():
             return None
-        if self._file.read_bytes() != self._edited().encode():
-            return self._file
-        self._file.unlink()
+        if file.read_bytes() != (self._accepted if run else self._first):
+            return file
+        file.unlink()
         return None
-
-    def done(self) -> None:
-        """Remove the file: the run keeps the plan."""
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
 
 
 def confirm(draft: Draft, run_hint: Callable[[Path], str]) -> Compiled | None:
@@ -93,36 +99,38 @@ def confirm(draft: Draft, run_hint: Callable[[Path], str]) -> Compiled | None:
 
     `run_hint` gives the command that runs a plan file: for what was edited, if it is not run now.
     """
+    run = False
     try:
-        if _ask_until_settled(draft):
-            draft.done()
-            return draft.compiled
+        run = _ask_until_settled(draft)
     except KeyboardInterrupt:
         print()
-        _tell_where(draft, run_hint)
         raise
-    _tell_where(draft, run_hint)
-    return None
+    finally:
+        file = draft.leave(run=run)
+        if file is not None:
+            say(f"what you edited is in {file}; run it with: {run_hint(file)}")
+    return draft.compiled if run else None
 
 
 def _ask_until_settled(draft: Draft) -> bool:
     """Say whether the plan is to be run."""
     _show(draft)
-    answer = ask(QUESTION)
-    while answer == "edit":
+    question = QUESTION
+    while (answer := ask(question)) == "edit":
+        before = draft.compiled
         try:
             wrong = draft.edit()
         except UserError as error:
             print(f"allready: {clean(str(error))}", file=sys.stderr)
-            answer = ask(QUESTION)
             continue
+        question = MENDING if wrong is not None else QUESTION
         if wrong is not None:
             say(clean(wrong))
             say(f"{count(len(wrong.splitlines()), 'problem')} in the plan as it was edited")
-            answer = ask(MENDING)
-            continue
-        _show(draft)
-        answer = ask(QUESTION)
+        elif draft.compiled is before:
+            say("the plan was not changed")
+        else:
+            _show(draft)
     return answer == "run"
 
 
@@ -130,12 +138,6 @@ def _show(draft: Draft) -> None:
     for line in plan_lines(draft.compiled):
         say(line)
     say()
-
-
-def _tell_where(draft: Draft, run_hint: Callable[[Path], str]) -> None:
-    file = draft.leave()
-    if file is not None:
-        say(f"what you edited is in {file}; run it with: {run_hint(file)}")
 
 
 def ask(answers: Mapping[str, str]) -> str:

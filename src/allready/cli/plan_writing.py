@@ -18,6 +18,7 @@ import typer
 from allready.agents.usage import Usage
 from allready.cli import exits
 from allready.cli.planning_view import PlanningView, choose_view
+from allready.cli.running import SIGNALS
 from allready.cli.tables import count
 from allready.cli.text import clean, clean_line, duration_text, usage_text
 from allready.errors import TaskError
@@ -27,8 +28,6 @@ from allready.planning.events import PlanningFailed
 
 if TYPE_CHECKING:
     from allready.agents.definitions import AgentDefinition
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
