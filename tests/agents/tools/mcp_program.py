@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from mcp.server.mcpserver import Image, MCPServer
 
@@ -46,9 +47,18 @@ def die() -> str:
     os._exit(7)
 
 
+class Lost(MCPServer[None]):
+    """Ends when it is asked for its tools."""
+
+    async def list_tools(self) -> NoReturn:
+        """Give no answer."""
+        print("x" * 100_000, "\nlost my list", file=sys.stderr, flush=True)
+        os._exit(4)
+
+
 def make() -> MCPServer[None]:
     """Give a server with these tools."""
-    server = MCPServer("test")
+    server = Lost("test") if os.environ.get("LOSE_TOOLS") else MCPServer("test")
     for tool in (add, environment, place, fail, picture, leave_something_running, die):
         server.add_tool(tool)
     return server

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import stat
 from pathlib import Path
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from tests.agents.attempts import make_attempt
 from tests.agents.tools.using import Use, put
 
-from allready.agents.tools import file_tools, workspace
-from allready.agents.tools.finding import glob_filter
+from allready.agents.tools import file_tools, finding, workspace
+from allready.agents.tools.finding import Query, glob_filter
 from allready.agents.tools.names import FILE_TOOLS
 from allready.agents.tools.workspace import MAX_CHARACTERS, MAX_LINE, MAX_LISTED, Refused, Workspace
 
@@ -318,6 +320,7 @@ async def test_folders_are_listed(use: Use, folder: Path) -> None:
     assert (await use("list_files", pattern="*_a.py", path="src")).text == "src/deep/test_a.py"
     assert (await use("list_files", pattern="*.md")).text == "[no files]"
     assert await use("list_files", path="gone") == ("there is no folder gone", True)
+    assert (await use("list_files", pattern="{a,b}" * 20)).text.startswith("the pattern stands for too many")
     assert await use("list_files", path="b.py") == ("b.py is no folder", True)
 
 
@@ -420,6 +423,28 @@ async def test_an_expression_that_explodes_is_ended(
         "[… ended after 1 seconds: use a simpler regular expression, or search in fewer files]",
     ]
     assert ticks > 5  # the loop was never held up
+
+
+def test_a_search_says_what_it_did_not_look_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(finding, "MAX_ENTRIES", 3)
+    for name in "abcde":
+        put(folder, name, "hit\n")
+    query = Query(str(folder), "", "hit", None, ignore_case=False, skip=0, limit=9)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(query._asdict())))
+    finding.main()
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last == {"more": False, "cut": True}
+    assert file_tools._remarks(0, query, last, 0) == [
+        "[… not all files were searched, there are too many: name a folder below]"
+    ]
+
+
+def test_a_line_that_was_not_written_to_its_end_is_left_out(tmp_path: Path) -> None:
+    path = put(tmp_path, "search/output.txt", '"a:1: x"\n"a:2')
+    assert file_tools._take_lines(path) == ["a:1: x"]
+    assert not path.parent.exists()
 
 
 async def test_too_many_files_are_told(use: Use, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

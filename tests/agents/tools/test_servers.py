@@ -145,6 +145,13 @@ async def test_a_server_that_can_not_be_started(folder: Path, tmp_path: Path, no
     assert processes(use) == []
 
 
+async def test_a_server_that_can_not_say_its_tools(folder: Path, tmp_path: Path, nothing_leaks: None) -> None:
+    configure(folder, env={"LOSE_TOOLS": "1"})
+    with pytest.raises(TaskError, match=r"'test' .* can't say which tools it has") as caught:
+        await using(tmp_path, "mcp__test")("mcp__test__add")
+    assert str(caught.value).endswith("its last words:\nlost my list")
+
+
 async def test_a_program_that_is_not_there(folder: Path, tmp_path: Path, nothing_leaks: None) -> None:
     configure(folder, command="no-such-program-here")
     with pytest.raises(TaskError, match=r"'test' .* can't be started: .*No such file"):
@@ -243,7 +250,8 @@ finally:
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    await asyncio.gather(*held)
+    assert len(held) == 1
+    assert await held[0] == 1
     while any(map(is_alive, pids)):
         await asyncio.sleep(0.01)
 

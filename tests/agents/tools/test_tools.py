@@ -160,6 +160,13 @@ async def test_a_flood_is_ended(folder: Path, tmp_path: Path, monkeypatch: pytes
     assert len(text) < 40_000
 
 
+async def test_a_folder_that_can_not_be_made_fails_the_attempt(folder: Path, tmp_path: Path) -> None:
+    use = using(tmp_path, "run(true)")
+    put(use.attempt.folder, "tools", "in the way")
+    with pytest.raises(TaskError, match="the attempt's files can't be written"):
+        await use("run", command="true")
+
+
 async def test_secrets_are_blanked_whatever_the_tool(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,8 +228,12 @@ async def test_what_a_function_raises_is_told_to_the_model(folder: Path, tmp_pat
 
 
 async def test_results_of_any_kind_are_bounded_text_or_json(folder: Path, tmp_path: Path) -> None:
-    use = using(tmp_path, f"{HERE}:long_text", f"{HERE}:long_list", f"{HERE}:opaque")
-    text, numbers, opaque = await use.calls(("long_text", {}), ("long_list", {}), ("opaque", {}))
+    names = ("long_text", "long_list", "opaque", "with_extras")
+    use = using(tmp_path, *(f"{HERE}:{name}" for name in names))
+    text, numbers, opaque, extras = await use.calls(
+        ("long_text", {}), ("long_list", {}), ("opaque", {}), ("with_extras", {})
+    )
+    assert extras.text == "for the model"
     assert len(text.text) < 66_000
     assert "bytes left out" in text.text
     assert numbers.text.startswith("[0, 1, 2")

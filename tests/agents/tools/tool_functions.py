@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_ai import ModelRetry
+from pydantic_ai import ModelRetry, ToolReturn
 
 from allready.agents.function import cancel_requested
 from allready.errors import TransientError
@@ -62,6 +62,10 @@ def long_list() -> list[int]:
 
 def opaque() -> object:
     return {1, 2, 3}.union()
+
+
+def with_extras() -> ToolReturn:
+    return ToolReturn("for the model", metadata={"not": "for it"})
 
 
 def untyped(call: threading.Event) -> str:

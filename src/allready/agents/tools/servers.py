@@ -24,7 +24,7 @@ from allready.agents.leftovers import end_leftovers
 from allready.agents.secrets import Redactor
 from allready.agents.threads import in_thread
 from allready.agents.tools.server_config import Server, tool_prefix
-from allready.errors import PermanentError, TaskError, TransientError, text_of
+from allready.errors import PermanentError, TaskError, text_of
 
 CONNECT_TIME = 60.0
 """Seconds until a server must have answered; `npx` and `uvx` may have to fetch it first."""
@@ -123,30 +123,30 @@ class _Life:
         """Give the end of what it wrote to its standard error, secrets blanked."""
         if self.errors is None:
             return ""
-        with contextlib.suppress(OSError):
-            number = self.errors.fileno()
-            size = os.fstat(number).st_size
-            data = os.pread(number, KEPT, max(0, size - KEPT))
-            return self.redactor.text(data.decode("utf-8", "replace")).strip()
-        return ""
+        number = self.errors.fileno()
+        start = max(0, os.fstat(number).st_size - KEPT)
+        text = os.pread(number, KEPT, start).decode("utf-8", "replace")
+        if start:
+            text = text.partition("\n")[2]  # the rest of a secret's line would not be known as one
+        return self.redactor.text(text).strip()
 
-    async def end(self) -> None:
-        """End its process and all that it started, if they are still there; keep its last words."""
-        if self.transport is None:
+    async def end(self, *, forced: bool = False) -> None:
+        """End its process and all that it started, if they are still there; keep its last words.
+
+        If `forced`, the end is not waited for; the attempt's place is held until then.
+        """
+        if self.transport is None or self.errors is None:
             return
         words = self.last_words()
-        if self.errors is not None:
-            self.errors.close()
-            self.errors = None
+        self.errors.close()
+        self.errors = None
         with contextlib.suppress(OSError):
             if words:
                 self.log.write_text(words + "\n", encoding="utf-8")
+        ended = in_thread(lambda: end_leftovers(self.attempt.run_id, {self.handle}, 0), "allready strays")
         try:
-            ended = in_thread(lambda: end_leftovers(self.attempt.run_id, {self.handle}, 0), "allready strays")
-        except TransientError:  # no more threads: the next start of the run finds them
-            return
-        try:
-            await asyncio.wait([ended])
+            if not forced:
+                await asyncio.wait([ended])
         finally:
             if not ended.done() and self.attempt.hold_place is not None:
                 self.attempt.hold_place(ended)
@@ -164,15 +164,12 @@ class _Served(WrapperToolset[Any]):
         self.life.begin()
         try:
             await self.wrapped.__aenter__()
-        except asyncio.CancelledError:
-            await self.life.end()
-            raise
         except BaseException as error:
             failure = self._failure("can't be started" if self.server.command else "can't be reached", error)
             await self.life.end()
-            if not isinstance(error, Exception):
-                raise
-            raise failure from error
+            if isinstance(error, Exception):
+                raise failure from error
+            raise  # canceled
         try:
             await self._check_names()
         except BaseException:
@@ -184,8 +181,10 @@ class _Served(WrapperToolset[Any]):
         try:
             with contextlib.suppress(Exception):  # what it says at its end is no failure of the task
                 await self.wrapped.__aexit__(*args)
-        finally:
-            await self.life.end()
+        except asyncio.CancelledError:
+            await self.life.end(forced=True)
+            raise
+        await self.life.end()
         return None
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:

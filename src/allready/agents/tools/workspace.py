@@ -85,8 +85,6 @@ class Workspace:
                 )
             else:
                 found = list(self._matching(start, pattern))
-        except OSError as error:
-            raise Refused(f"{path} can't be listed: {error.strerror}") from None
         except OverflowError:
             raise Refused(f"{path} holds too many files: name a folder below it") from None
         except ValueError as error:
