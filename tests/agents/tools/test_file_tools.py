@@ -176,9 +176,12 @@ async def test_what_is_no_path_is_refused(use: Use, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [".git/hooks/pre-commit", ".allready/agents/x.md", "sub/.git/config", ".GIT/config", "to_git/config"],
+    [
+        *(".git/hooks/pre-commit", "sub/.git/config", ".GIT/config", "to_git/config"),
+        *(".allready/agents/x.md", ".claude/agents/x.md", ".mcp.json"),
+    ],
 )
-async def test_what_is_kept_about_the_files_is_not_written(use: Use, folder: Path, path: str) -> None:
+async def test_what_says_what_others_run_is_not_written(use: Use, folder: Path, path: str) -> None:
     put(folder, ".git/config", "[core]\n")
     (folder / "to_git").symlink_to(".git")
     answer = await use("write_file", path=path, content="evil")

@@ -31,8 +31,8 @@ MAX_EDITED_BYTES = 10 * 1024 * 1024
 """Of a file that is edited: it is in memory twice."""
 MAX_WRITTEN = 1024 * 1024
 """Characters that are written in one go; no model writes more in one answer."""
-PROTECTED = frozenset({".git", ".allready"})
-"""Folders that hold what is kept about the files: a hook in there would be run by the next `git` command."""
+PROTECTED = frozenset({".git", ".allready", ".claude", ".mcp.json"})
+"""Names that are not written to, nor below them: they say what others will run (hooks, agents, servers)."""
 
 _PIECE = 64 * 1024
 _writing = threading.Lock()
@@ -189,7 +189,7 @@ class Workspace:
             raise Refused(f"{path} is not below the working folder: only files in there can be used")
         protected = PROTECTED.intersection(map(str.lower, place.relative_to(self._folder).parts))
         if writing and protected:
-            raise Refused(f"{path}: files in {min(protected)} can't be written")
+            raise Refused(f"{path}: {min(protected)} can't be written")
         return place
 
     def _open(self, path: str) -> IO[bytes]:
