@@ -386,3 +386,11 @@ def test_limits_count_planning_and_the_run_can_go_on_with_higher_ones(tmp_path: 
         assert done.returncode == 0, done.stderr
         assert len(server.requests) == 5
         assert lines_of(done.stdout)[-1]["usage"]["input_tokens"] == 500
+
+
+def test_money_can_be_limited_where_the_price_is_known(tmp_path: Path) -> None:
+    with ScriptedServer(RULES, plan=PLAN, tokens=(1000, 1000)) as server:
+        done = Project(tmp_path, server).do(GOAL, "--yes", "--max-cost", "0.01", model="openai-chat:gpt-4o")
+        assert done.returncode == 3, done.stderr
+        assert "max_cost: $" in done.stdout
+        assert len(server.requests) < len(IDS) + 2  # planning and the answer
