@@ -7,7 +7,7 @@ half a second; the planner, the runs and the agents are the real ones. Both ways
 that depend on nothing, some 60 tokens each, and a pool of five places. "Streamed" is `allready do --yes`: one
 run, whose graph grows while the model writes. "Whole" is what `allready do` does if the plan is agreed to at
 once: plan, then run. Times are seconds from the request for the plan to the first task's start, and to the
-run's end. One round: nearly all of it is the model's time, which does not vary. Takes about 50 seconds.
+run's end. One round: nearly all of it is the model's time, which does not vary. Takes about 45 seconds.
 
 When there are fewer tasks than places, both end alike: the last task starts when it is written.
 """
@@ -37,7 +37,7 @@ from allready.store.contract import JournalEvent
 from allready.testing import ScriptedModel
 
 GOAL = "Compare some libraries"
-RATES = [80, 240]
+RATES = [100, 300]
 """Tokens a second: a large model's and a small one's, as providers serve them."""
 SIZES = [4, 12]
 """Tasks in the plan."""
