@@ -48,7 +48,7 @@ async def test_an_agents_text_comes_in_pieces_and_all_of_it_is_kept(
     )
     result = await talk(attempt)
     assert len(pieces) > 3
-    assert "".join(pieces).strip() == result.output.strip()
+    assert result.output.startswith("".join(pieces).strip())  # after it, that it was cut off, if it was
     assert (attempt.folder / "output.txt").read_text().strip() == result.output.strip()
     assert [usage.requests for usage in used] == [1]
     assert used[0].output_tokens >= len(pieces) - 1
