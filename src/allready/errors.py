@@ -156,5 +156,9 @@ class TransientError(TaskError):
         self.retry_after = retry_after
 
 
+class Unreachable(TransientError):
+    """Nobody listens where the other side should be: perhaps it was not started, or the address is wrong."""
+
+
 class LostError(TransientError):
     """The worker that ran the attempt is gone (a dead process, thread or node)."""

@@ -31,7 +31,7 @@ from allready.agents.models import (
     choose_model,
     deciding_key,
     full_name,
-    price_known,
+    price_of,
     provider_of,
 )
 from allready.errors import UserError
@@ -98,7 +98,7 @@ def test_the_defaults_are_models_that_pydantic_ai_knows_and_whose_price_is_known
     known = set(known_model_names())
     for name in (*DEFAULTS.values(), *ALIASES.values()):
         assert name in known
-        assert price_known(name)
+        assert price_of(name, 1_000, 1_000)
 
 
 # --- names ------------------------------------------------------------------------------------------------
@@ -129,11 +129,11 @@ def test_a_full_name_stays_as_it_is(name: str) -> None:
 
 
 def test_prices() -> None:
-    assert price_known("openai-chat:gpt-6.1-terra")
-    assert price_known("gateway/openai:gpt-6.1-terra")
-    assert not price_known("ollama:qwen3")
-    assert not price_known("openai:some-model-of-mine")
-    assert not price_known("python:package.module:object")
+    assert price_of("openai-chat:gpt-6.1-terra", 1_000, 1_000)
+    assert price_of("gateway/openai:gpt-6.1-terra", 1_000, 1_000)
+    assert price_of("ollama:qwen3") is None
+    assert price_of("openai:some-model-of-mine") is None
+    assert price_of("python:package.module:object") is None
 
 
 def test_the_models_of_agents() -> None:
@@ -211,7 +211,7 @@ def test_without_the_extra_everything_says_what_to_install() -> None:
         "models.find_spec = lambda name: real(name) if sys.modules.get(name, 1) else None\n"
         "assert \"pip install 'allready[llm]'\" in models.check_model('openai:x')\n"
         "assert \"pip install 'allready[llm]'\" in kinds.problem_of(AgentDefinition('a'))\n"
-        "assert not models.price_known('openai:gpt-6.1-terra')\n"
+        "assert models.price_of('openai:gpt-6.1-terra') is None\n"
         "try: models.Models('openai:x').get()\n"
         "except models.UserError as error: assert 'allready[llm]' in str(error)\n"
         "else: raise AssertionError\n"

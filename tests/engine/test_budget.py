@@ -91,13 +91,14 @@ def test_a_limit_that_is_reached_with_nothing_under_way_is_said() -> None:
         money.take(handle, Usage(1, 1, 1))
         money.settle(handle)
     refusal(money)
-    assert money.reached == (
+    assert money.reached is not None
+    assert money.reached.text == (
         "the run has reached its limit: max_requests: 2 requests of 2 requests used, "
         "and writer needs about 1 requests"
     )
     money.raise_to(Limits(max_requests=3))
     start(money, "c")
-    assert money.reached is None
+    assert money.memory()["limits"] == {"max_requests": 3}
 
 
 def test_money_is_limited_too() -> None:

@@ -333,7 +333,8 @@ async def test_a_limit_pauses_the_run_and_a_higher_one_goes_on(tmp_path: Path) -
         assert result.status == "paused"
         assert len(scripted.requests) == 3
         assert session.limit_reached is not None
-        assert "3 requests of 3 requests used" in session.limit_reached
+        assert "3 requests of 3 requests used" in session.limit_reached.text
+        assert session.limit_reached.higher == ("--max-requests", "6")
         states = [report.status.value for report in result.tasks.values()]
         assert states.count("completed") == 3
         assert "failed" not in states

@@ -15,7 +15,7 @@ from tests.planning.scripts import Ending, Piece, Script, cut, plan, task
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.usage import Usage
-from allready.errors import OutsideError, PermanentError, TaskError
+from allready.errors import OutsideError, PermanentError, TaskError, Unreachable
 from allready.plan.plan import Limits
 from allready.planning.draft import DraftTask
 from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
@@ -260,6 +260,21 @@ async def test_patience_ends() -> None:
     with pytest.raises(OutsideError, match=r"slow down.* more than 10 minutes: try again later"):
         await planning.events()
     assert PATIENCE - 61 < sum(planning.slept) <= PATIENCE
+
+
+async def test_a_server_that_never_was_there_is_not_waited_for() -> None:
+    gone = Unreachable("the server 127.0.0.1:9 can't be reached: is it running?")
+    planning = Planning([gone], plan_of_two())
+    with pytest.raises(OutsideError, match="is it running"):
+        await planning.events()
+    assert planning.slept == []
+    planning = Planning([gone], plan_of_two())
+    assert ids(await planning.events(taken=[draft("t")], keep=True)) == ["a", "b"], "it was there before"
+    assert len(planning.slept) == 1
+
+
+def plan_of_two() -> list[Piece]:
+    return [plan(*TWO)]
 
 
 async def test_a_refusal_for_longer_than_patience_is_not_waited_for() -> None:

@@ -88,7 +88,7 @@ def cut_middle(text: str, limit: int) -> str:
 
 
 def cut_parts(text: str, limit: int) -> tuple[str, str, str]:
-    """Give what `cut_middle` puts together: the beginning, the mark, and the end; the last two may be empty."""
+    """Give what `cut_middle` puts together: beginning, mark and end; the last two may be empty."""
     if len(text) <= limit:
         return text, "", ""
     kept = 0

@@ -10,7 +10,7 @@ from allready.agents.command import CommandAgent
 from allready.agents.definitions import AgentDefinition
 from allready.agents.function import FunctionAgent
 from allready.agents.llm import LlmAgent
-from allready.agents.models import ALIASES, INHERIT, NO_LIBRARY, Models, has_models, price_known
+from allready.agents.models import ALIASES, INHERIT, NO_LIBRARY, Models, has_models, price_of
 from allready.agents.tools.names import tools_problem
 from allready.errors import UserError
 from allready.plan.imports import import_object
@@ -54,7 +54,11 @@ def make_agent(definition: AgentDefinition, models: Models | None = None) -> Age
 
 
 def problem_of(
-    definition: AgentDefinition, models: Models | None = None, base_dir: Path | None = None
+    definition: AgentDefinition,
+    models: Models | None = None,
+    base_dir: Path | None = None,
+    *,
+    check_model: bool = True,
 ) -> str | None:
     """Say why an agent can't work here, before anything is run; None if it can.
 
@@ -64,7 +68,7 @@ def problem_of(
     if definition.kind == "a2a":
         return "agents of kind a2a can't run in this version; ask the remote one with a command"
     if definition.kind == "llm":
-        problem = _problem_of_model(definition, models)
+        problem = _problem_of_model(definition, models) if check_model else None
         return tools_problem(definition, base_dir) if problem is None and base_dir is not None else problem
     if definition.kind == "python":
         try:
@@ -85,6 +89,6 @@ def _problem_of_model(definition: AgentDefinition, models: Models | None) -> str
         models = Models()
     problem = models.problem_of(definition.model)
     name = models.name_of(definition.model)
-    if problem is None and name and definition.limits.max_cost is not None and not price_known(name):
+    if problem is None and name and definition.limits.max_cost is not None and price_of(name) is None:
         return f"its max_cost can't be kept: the price of {name} is not known; use max_tokens instead"
     return problem

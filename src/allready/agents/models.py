@@ -181,20 +181,19 @@ def _installed(module: str) -> bool:
         return False
 
 
-def price_known(name: str) -> bool:
-    """Say whether it is known what the model's tokens cost."""
+def price_of(name: str, read: int = 1, written: int = 1) -> float | None:
+    """Give what so many tokens of a model cost, in US dollars; None if that is not known."""
     try:
         from genai_prices import Usage, calc_price
     except ImportError:
-        return False
+        return None
     provider, rest = split_name(name)
+    usage = Usage(input_tokens=read, output_tokens=written)
     try:
-        calc_price(
-            Usage(input_tokens=1, output_tokens=1), rest, provider_id=provider.removeprefix("gateway/")
-        )
+        price = calc_price(usage, rest, provider_id=provider.removeprefix("gateway/"))
     except (LookupError, ValueError):
-        return False
-    return True
+        return None
+    return float(price.total_price)
 
 
 class Models:

@@ -18,7 +18,7 @@ from typing import Any
 
 from allready.agents.models import OPENAI_NAMES, keys_of, split_name
 from allready.agents.secrets import Redactor, secret_values
-from allready.errors import PermanentError, TaskError, TransientError, text_of
+from allready.errors import PermanentError, TaskError, TransientError, Unreachable, text_of
 
 MAX_SAID = 300
 """Characters of what the other side said that are shown."""
@@ -193,7 +193,7 @@ def _of_connection(error: Exception, what: str) -> TaskError | None:
     if names & _SLOW:
         return TransientError(_text(what, f"no answer in time from {server}"))
     if names & _UNREACHED:
-        return TransientError(_text(what, f"{server} can't be reached: {said}", "is it running?"))
+        return Unreachable(_text(what, f"{server} can't be reached: {said}", "is it running?"))
     return TransientError(_text(what, f"the connection with {server} broke off: {said}"))
 
 

@@ -136,7 +136,7 @@ def read_goal(goal: str) -> str:
 
 def usable_model(wanted: str | None, max_cost: float | None) -> str:
     """Give the model's full name. Raises `UserError` with advice if there is none or it can't be used."""
-    from allready.agents.models import NoModel, check_model, choose_model, full_name, price_known
+    from allready.agents.models import NoModel, check_model, choose_model, full_name, price_of
     from allready.cli.surroundings import use_working_directory
 
     use_working_directory()  # a model may be an object in a module of the project
@@ -146,7 +146,7 @@ def usable_model(wanted: str | None, max_cost: float | None) -> str:
     problem = check_model(name)
     if problem is not None:
         raise UserError(problem)
-    if max_cost is not None and not price_known(name):
+    if max_cost is not None and price_of(name) is None:
         raise UserError(
             f"--max-cost: the price of {full_name(name)} is not known, so money can't be limited; "
             "limit --max-tokens or --max-requests"
@@ -156,13 +156,13 @@ def usable_model(wanted: str | None, max_cost: float | None) -> str:
 
 def usable_agents(model: str) -> dict[str, AgentDefinition]:
     """Give the agents that were found in files and can work here; the others are warnings on stderr."""
-    from allready.agents.definitions import load_agents
     from allready.agents.kinds import problem_of
     from allready.agents.models import Models
+    from allready.cli.sources import read_agents, warn_of
 
-    library = load_agents(Path.cwd())
+    library = read_agents()
     models = Models(model)
-    told = [str(problem) for problem in library.problems]
+    told = []
     agents = {}
     for agent in library.agents.values():
         problem = problem_of(agent, models, Path.cwd())
@@ -172,6 +172,7 @@ def usable_agents(model: str) -> dict[str, AgentDefinition]:
             told.append(f"agent {agent.name!r}: {problem}")
     for text in told:
         print(f"warning: {clean(text)} (this agent is left out)", file=sys.stderr)
+    warn_of(agents.values())
     return agents
 
 

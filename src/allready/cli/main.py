@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code. Errors are told on stderr, without a traceback."""
+    os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")  # it would be printed into the view of a run
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -61,7 +62,8 @@ def validate(
 ) -> int:
     """Check a plan without running it.
 
-    All that is wrong with it is told at once, with file, line and column; the exit code is 2 then.
+    All that is wrong with it is told at once, with file, line and column; the exit code is 2 then. That a
+    model can't be used here is no fault of the plan, and only noted.
     """
     from allready.agents.models import Models, choose_model
     from allready.cli.sources import read_plan
@@ -72,18 +74,22 @@ def validate(
     models = Models(choose_model(load_settings().model))
     try:
         read, agents = read_plan(plan, given)
-        compiled = compile_plan(read, agents, models=models)
+        compiled = compile_plan(read, agents, models=models, check_models=False)
     except PlanError as error:
         if not json:
             raise
         print_json({"valid": False, "problems": _problems(error)})
         return 2
     facts = _facts(compiled)
+    notes = compiled.model_problems
     if json:
-        print_json({"valid": True, "problems": [], **facts})
+        print_json({"valid": True, "problems": [], "notes": notes, **facts})
     elif not (quiet or load_settings().quiet):
         from allready.cli.tables import say
+        from allready.cli.text import clean
 
+        for note in notes:
+            print(f"note: to run it here, {clean(note)}", file=sys.stderr)
         say(_summary(facts))
     return 0
 
@@ -189,8 +195,6 @@ def _run_nodes(run: str, store: str | None) -> list[Node]:
 
 
 def _draw(nodes: list[Node], form: Format, *, to_file: bool) -> str:
-    import sys
-
     from allready.cli.tables import screen_width
     from allready.plan.draw import draw_dot, draw_mermaid, draw_text
 

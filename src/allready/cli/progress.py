@@ -92,7 +92,10 @@ def next_steps_text(session: Session, stopped_by: int | None, store: str | None)
     told = [f"  {clean_line(step.reason)}: {hint(*step.command, store=store)}" for step in decisions]
     if len(told) > NAMED:
         told[NAMED:] = [f"  … and {len(told) - NAMED} more: {hint('why', run, store=store)}"]
-    head = session.limit_reached or f"the run {session.scheduler.waits_for_person() or 'is paused'}"
+    reached = session.limit_reached
+    if reached is not None:
+        resume = f"go on with: {hint('resume', run, *reached.higher, store=store)}"
+    head = reached.text if reached else f"the run {session.scheduler.waits_for_person() or 'is paused'}"
     return "\n".join([head, *told, f"then {resume}" if told else resume])
 
 

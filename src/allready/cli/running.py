@@ -72,7 +72,7 @@ def run_plan(
     5 another process took the run over, 130 or 143 interrupted (it can be resumed).
     """
     from allready.agents.models import Models, choose_model
-    from allready.cli.sources import read_plan
+    from allready.cli.sources import read_plan, warn_of
     from allready.engine.compile import compile_plan
     from allready.engine.start import new_session
 
@@ -81,6 +81,7 @@ def run_plan(
     read.limits = read.limits.with_others(limits_of(max_tokens, max_requests, max_cost))
     models = Models(choose_model(model or settings.model))
     compiled = compile_plan(read, agents, models=models)
+    warn_of(compiled.definitions.values())
     with ExitStack() as stack:
         opened = open_settled_store(store, create=True)
         stack.callback(opened.close)

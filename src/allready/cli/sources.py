@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from allready.cli.text import clean
 from allready.errors import PlanError, Problem, UserError
 
 if TYPE_CHECKING:
-    from allready.agents.definitions import AgentDefinition
+    from allready.agents.definitions import AgentDefinition, AgentLibrary
     from allready.plan.plan import Plan
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -26,12 +26,30 @@ def read_plan(
     `source` is a path, `-` for standard input, or `package.module:plan`. Raises `PlanError` with everything
     that is wrong; what is wrong with agents' files is a warning on stderr.
     """
+    library = read_agents()
+    return _read(source, variables or {}, library.agents), library.agents
+
+
+def read_agents() -> AgentLibrary:
+    """Give the agents found in files; what is wrong with the files is a warning on stderr."""
     from allready.agents.definitions import load_agents
 
     library = load_agents(Path.cwd())
     for problem in library.problems:
         print(f"warning: {clean(str(problem))} (this agent is left out)", file=sys.stderr)
-    return _read(source, variables or {}, library.agents), library.agents
+    return library
+
+
+def warn_of(used: Iterable[AgentDefinition]) -> None:
+    """Say on stderr what agents that are used lack: tools that are not here."""
+    from allready.agents.tools.names import resolve_tools
+
+    for agent in used:
+        missing = resolve_tools(agent, Path.cwd()).missing if agent.kind == "llm" else ()
+        if missing:
+            names = ", ".join(tool.name for tool in missing)
+            what = f"agent {agent.name} goes without tools that are not here: {clean(names)}"
+            print(f"warning: {what}", file=sys.stderr)
 
 
 def _read(source: str, variables: Mapping[str, str], agents: Mapping[str, AgentDefinition]) -> Plan:

@@ -9,7 +9,7 @@ helps, and nothing is lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from allready.agents.usage import Usage
 from allready.errors import ConcurrencyLimit
@@ -17,29 +17,52 @@ from allready.plan.plan import Limits
 
 FIRST_GUESS: Mapping[str, float] = {"max_tokens": 5_000, "max_requests": 1, "max_cost": 0.0}
 """What is reserved for an attempt of an agent without limits of its own, before any has ended. Tokens: the
-context of its dependencies (some 4,000, see agents.context) and an answer."""
+context of its dependencies (some 4,000, see agents.context) and an answer, which the price is for."""
 
 Amounts = dict[str, float]
 """Name of a limit → an amount in its unit."""
+
+
+class Reached(NamedTuple):
+    """A limit that stands in the way."""
+
+    name: str
+    """`max_tokens`, `max_requests` or `max_cost`."""
+    limit: float
+    text: str
+    """All about it, in a sentence."""
+
+    @property
+    def higher(self) -> tuple[str, str]:
+        """Give the option that doubles it, and its value."""
+        value = f"{2 * self.limit:g}" if self.name == "max_cost" else str(round(2 * self.limit))
+        return f"--{self.name.replace('_', '-')}", value
 
 
 class Budget:
     """The limits of one run.
 
     `needs` has the agents that ask models, with the most that one attempt of each may take, as far as it is
-    limited. `memory` is what the budget of an earlier process gave; the limits in it count.
+    limited. `memory` is what the budget of an earlier process gave; the limits in it count. `first_cost` is
+    what an attempt may cost, in US dollars, before any has ended.
     """
 
     def __init__(
-        self, limits: Limits, needs: Mapping[str, Limits], memory: Mapping[str, Any] | None = None
+        self,
+        limits: Limits,
+        needs: Mapping[str, Limits],
+        memory: Mapping[str, Any] | None = None,
+        *,
+        first_cost: float = 0.0,
     ) -> None:
         memory = memory or {}
         self.used = Usage.from_json(memory.get("used", {}))
         """All that was used up, by attempts under way too."""
-        self.reached: str | None = None
-        """What stands in the way, in a sentence, if a reservation was refused with nothing under way."""
-        self.paused_for: str | None = None
+        self.reached: Reached | None = None
+        """What stands in the way, if a reservation was refused with nothing under way."""
+        self.paused_for = Reached(*memory["reached"]) if "reached" in memory else None
         """The same, when the run was paused for it."""
+        self._first_guess: Mapping[str, float] = {**FIRST_GUESS, "max_cost": first_cost}
         self._limits = _given(limits) | memory.get("limits", {})
         self._needs = {agent: _given(own) for agent, own in needs.items()}
         self._agents: dict[str, str] = {}
@@ -56,6 +79,7 @@ class Budget:
     def raise_to(self, limits: Limits) -> None:
         """Take other limits, as far as they are given."""
         self._limits |= _given(limits)
+        self.paused_for = None
 
     def check(self, agent: str | None) -> None:
         """Raise `ConcurrencyLimit` unless an attempt of this agent fits into what is left."""
@@ -74,7 +98,7 @@ class Budget:
                 reason += f", {_told(name, reserved)} reserved for what is under way"
             reason += f", and {agent} needs about {_told(name, needs[name])}"
             if not self._reserved:
-                self.reached = f"the run has reached its limit: {reason}"
+                self.reached = Reached(name, limit, f"the run has reached its limit: {reason}")
             raise ConcurrencyLimit(reason, "budget", round(used[name] + reserved), round(limit))
 
     def reserve(self, handle: str, agent: str | None) -> None:
@@ -83,6 +107,12 @@ class Budget:
             self._agents[handle] = agent
             self._reserved[handle] = self._demand(agent)
             self.reached = None
+
+    def pause_for_planning(self, text: str) -> None:
+        """Note that planning can't go on within the limits; `text` says so."""
+        used = _amounts(self.used)
+        name = max(self._limits, key=lambda name: used[name] / self._limits[name])
+        self.paused_for = Reached(name, self._limits[name], text)
 
     def take(self, handle: str, usage: Usage) -> None:
         """Note what a request of an attempt took."""
@@ -121,20 +151,21 @@ class Budget:
         """Give what a resumed run must know, as JSON values; nothing if there is nothing."""
         seen = {agent: [count, total.to_json()] for agent, (count, total) in self._seen.items()}
         used = self.used.to_json() if self.used else {}
-        return {name: value for name, value in zip(MEMORY, (self._limits, used, seen), strict=True) if value}
+        found = (self._limits, used, seen, list(self.paused_for or ()))
+        return {name: value for name, value in zip(MEMORY, found, strict=True) if value}
 
     def _demand(self, agent: str) -> Amounts:
         """Say what an attempt takes: by the agent's own limits, else by what its attempts took so far."""
         seen = [self._seen[agent]] if agent in self._seen else self._seen.values()
         count = sum(number for number, _ in seen)
-        guess: Mapping[str, float] = FIRST_GUESS
+        guess = self._first_guess
         if count:  # another agent's attempts tell more than nobody's
             total = _amounts(sum((usage for _, usage in seen), Usage()))
             guess = {name: amount / count for name, amount in total.items()}
         return {**guess, **self._needs.get(agent, {})}
 
 
-MEMORY = ("limits", "used", "seen")
+MEMORY = ("limits", "used", "seen", "reached")
 """Keys of what is remembered of a budget, in the run's memory in the store."""
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.kinds import problem_of
-from allready.agents.models import Models, NoModel, price_known, provider_of
+from allready.agents.models import Models, NoModel, price_of, provider_of
 from allready.agents.router import Router
 from allready.core.graph import TaskGraph, TaskSpec
 from allready.core.states import FailureStrategy, RunIf
+from allready.engine.budget import FIRST_GUESS
 from allready.errors import PlanError, Problem
 from allready.plan.imports import import_object
 from allready.plan.plan import (
@@ -34,6 +35,8 @@ PYTHON = "python"
 """Agent of tasks that call a function."""
 
 
+ANSWER_TOKENS = 1_000
+"""Written of the tokens that an attempt is first thought to take: a page and a half."""
 AGGREGATOR = "aggregator"
 """Agent of the task that answers the goal."""
 ASSISTANT = "assistant"
@@ -87,6 +90,24 @@ class Compiled:
             if isinstance(task.body, Prompt) and task.body.by is not None:
                 needs.setdefault(_name_of(task.body.by), Limits())
         return needs
+
+    @property
+    def first_cost(self) -> float:
+        """Give what an attempt may cost, in US dollars, before any has ended; 0 if money is not limited."""
+        if self.plan.limits.max_cost is None:
+            return 0.0
+        agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
+        names = {self.models.name_of(agent.model) for agent in agents} | {self.models.default_name}
+        tokens = round(FIRST_GUESS["max_tokens"])
+        prices = [price_of(name, tokens - ANSWER_TOKENS, ANSWER_TOKENS) for name in names if name]
+        return max((price for price in prices if price is not None), default=0.0)
+
+    @property
+    def model_problems(self) -> list[str]:
+        """Give why models that its agents ask can't be used here."""
+        agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
+        found = {agent.name: self.models.problem_of(agent.model) for agent in agents}
+        return [f"agent {name!r}: {problem}" for name, problem in found.items() if problem is not None]
 
     def compile_task(self, task: Task) -> TaskSpec:
         """Give the spec of one more task of the plan, which has been added to it. Raises `PlanError`."""
@@ -195,6 +216,7 @@ def compile_plan(
     models: Models | None = None,
     *,
     growing: bool = False,
+    check_models: bool = True,
 ) -> Compiled:
     """Give each task its agent and make the scheduler's specs.
 
@@ -202,7 +224,8 @@ def compile_plan(
     model. A `growing` plan has not all its tasks yet. Raises `PlanError` with everything that would stop the
     run: parameters that nothing fills, dangling dependencies, cycles, tasks nobody can do, agents of kinds
     that can't run here, more of a resource than the pool would have (of those that it has already,
-    `pool_resources`, and the plan's), a limit on costs that are not known.
+    `pool_resources`, and the plan's), a limit on costs that are not known. Without `check_models`, models
+    that can't be used are none of that: `Compiled.model_problems` has them.
     """
     if not plan.tasks and not growing:
         raise PlanError([Problem("the plan has no tasks", plan.source)])
@@ -222,7 +245,7 @@ def compile_plan(
     elif plan.answer:
         compiled.specs.append(compiled.add_answer())
     problems += _missing_resources(compiled.specs, {**plan.resources, **(pool_resources or {})})
-    problems += _problems_of_agents(compiled)
+    problems += _problems_of_agents(compiled, check_models=check_models)
     try:
         compiled._graph = TaskGraph(compiled.specs, open=growing)
     except PlanError as error:
@@ -234,25 +257,25 @@ def compile_plan(
     return compiled
 
 
-def _problems_of_agents(compiled: Compiled) -> list[str]:
+def _problems_of_agents(compiled: Compiled, *, check_models: bool) -> list[str]:
     """Give why agents can't do the work here; those of a growing plan may be left unused."""
     problems = []
     for name, definition in compiled.definitions.items():
-        problem = problem_of(definition, compiled.models, compiled.plan.base_dir)
+        problem = problem_of(definition, compiled.models, compiled.plan.base_dir, check_model=check_models)
         if name in {COMMAND, PYTHON}:
             problem = "this name stands for tasks that run a command or call a function: rename it"
         elif name == AGGREGATOR and compiled.plan.answer:
             problem = "this name stands for whoever answers the goal: rename it"
         if problem is not None:
             problems.append(f"agent {name!r}: {problem}")
-    if compiled.plan.limits.max_cost is not None and not problems:
+    if compiled.plan.limits.max_cost is not None and check_models and not problems:
         agents = [agent for agent in compiled.definitions.values() if agent.kind == "llm"]
         names = {compiled.models.name_of(agent.model) for agent in agents}
         names |= {compiled.models.default_name} if compiled.plan.answer else set()
         problems += [
             f"max_cost can't be kept: the price of {name} is not known; use max_tokens instead"
             for name in sorted(filter(None, names))
-            if not price_known(name)
+            if price_of(name) is None
         ]
     return problems
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from allready.agents.secrets import Redactor
 from allready.core.scheduler import DagScheduler
 from allready.engine.compile import Compiled
 from allready.engine.loop import Command
@@ -39,6 +40,7 @@ class Growing:
         note: Callable[[str, dict[str, Any]], None],
         wake: Callable[[], None],
         folder: Callable[[], Path],
+        redactor: Redactor,
     ) -> None:
         self._compiled = compiled
         self._scheduler = scheduler
@@ -47,6 +49,7 @@ class Growing:
         self._note = note
         self._wake = wake
         self._folder = folder
+        self._redactor = redactor
         self._defaults = TaskSettings.model_validate(DEFAULTS)
         self.taken: list[DraftTask] = [_draft_of(compiled, name) for name in compiled.plan.tasks]
         """All tasks so far, in the order in which they were written."""
@@ -104,7 +107,7 @@ class Growing:
         plan.document = {**(plan.document or {}), **written}
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
-        self._note(kind, data)
+        self._note(kind, self._redactor.json(data))
         self._wake()
 
     def _keep_raw(self, raw: str) -> str:
@@ -112,7 +115,7 @@ class Growing:
             return ""
         path = self._folder() / RAW_FILE
         try:
-            path.write_text(raw, encoding="utf-8", errors="replace")
+            path.write_text(self._redactor.text(raw), encoding="utf-8", errors="replace")
         except OSError as error:
             return f" (what the model wrote can't be kept: {error})"
         return f"; what the model wrote is in {path}"

@@ -302,7 +302,7 @@ class SchedulerLoop:
         going = scheduler.status is RunState.RUNNING and scheduler.ending is None
         if reached is not None and going and not scheduler.graph.active:
             self.budget.paused_for = reached
-            scheduler.command("limit", reached, now)
+            scheduler.command("limit", reached.text, now)
 
     def _request(self, action: Spawn | RunInline) -> SpawnRequest:
         if isinstance(action, RunInline):

@@ -20,7 +20,7 @@ from allready.core.events import Change, Completed, Outcome
 from allready.core.scheduler import DagScheduler
 from allready.core.states import RunState
 from allready.engine.answer import answer_of
-from allready.engine.budget import Budget
+from allready.engine.budget import Budget, Reached
 from allready.engine.compile import Compiled
 from allready.engine.journal import MemoryJournal, Observer, RunExtra, StoreJournal
 from allready.engine.loop import Command, SchedulerLoop
@@ -89,7 +89,7 @@ class Session:
         """Told task, attempt and each piece of text that a command or an agent writes, secrets blanked."""
         self.on_planned: Callable[[Sequence[DraftTask]], None] | None = None
         """Told all tasks of a plan that was written while the run went on, when it is complete."""
-        self.budget = Budget(plan.limits, compiled.model_needs, budget)
+        self.budget = Budget(plan.limits, compiled.model_needs, budget, first_cost=compiled.first_cost)
         self._planner = planner
         self._redactor = Redactor(secret_values(os.environ))
         self._observers: list[Observer] = []
@@ -209,13 +209,15 @@ class Session:
             note=self.note,
             wake=loop.wake,
             folder=lambda: self.folder,
+            redactor=self._redactor,
         )
         try:
             self.budget.reserve(PLANNER, PLANNER)
             planner.allowance = self.budget.allowance(PLANNER)
             command = await growing.grow()
             if command is not None:
-                self.budget.paused_for = command.task
+                if command.kind == "limit":
+                    self.budget.pause_for_planning(str(command.task))
                 loop.steer(command)
             elif self.on_planned is not None:
                 self.on_planned(growing.taken)
@@ -329,8 +331,8 @@ class Session:
         return self.scheduler.status
 
     @property
-    def limit_reached(self) -> str | None:
-        """What stands in the way, in a sentence, if the run is paused because it reached a limit."""
+    def limit_reached(self) -> Reached | None:
+        """What stands in the way, if the run is paused because it reached a limit."""
         return self.budget.paused_for if self.scheduler.pause_reason == "limit" else None
 
     def result(self, read: Reader | None = None) -> RunResult:

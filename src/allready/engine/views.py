@@ -18,6 +18,7 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
 from allready.core.states import AWAITING_APPROVAL, COMPLETED, FAILED, RUN_ENDED, RunState
 from allready.core.why import Why
+from allready.engine.budget import Reached
 from allready.engine.recipe import is_recipe
 from allready.engine.results import OUTPUT_FILE, attempt_folder, whole_output
 from allready.engine.steer import nobody_drives, stored_scheduler
@@ -220,7 +221,11 @@ def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
         reason = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
         if row.memory.get("ending"):
             reason = "the run is ending, and no process drives it"
-        steps.append(Step(reason, ("resume", run)))
+        more: tuple[str, ...] = ()
+        if row.memory.get("pause_reason") == "limit" and "reached" in row.memory:
+            reached = Reached(*row.memory["reached"])
+            reason, more = reached.text, reached.higher
+        steps.append(Step(reason, ("resume", run, *more)))
     elif row.status == RunState.PAUSED:
         steps.append(Step("the run is paused", ("resume", run)))
     return steps

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from allready.agents.definitions import AgentDefinition
 from allready.agents.usage import Usage
 from allready.core.policy import defer_delay
-from allready.errors import OutsideError, PermanentError, TransientError
+from allready.errors import OutsideError, PermanentError, TransientError, Unreachable
 from allready.plan.plan import Limits
 from allready.planning.draft import DraftTask
 from allready.planning.draft_check import DraftCheck
@@ -77,8 +77,8 @@ class LlmPlanner:
         it is void. An invalid plan is corrected once. Close the generator to stop the request.
 
         Raises `PlanningFailed` (no valid plan, or `allowance` reached), `OutsideError` (the provider refused
-        for longer than `PATIENCE`), `PermanentError` (it will refuse again) and `TaskError` (anything else
-        that went wrong there).
+        for longer than `PATIENCE`, or nobody listens there at all), `PermanentError` (it will refuse again)
+        and `TaskError` (anything else that went wrong there).
         """
         check = self._check(taken)
         problems: list[str] = []
@@ -96,6 +96,8 @@ class LlmPlanner:
                 yield Noted("the server refuses JSON schemas: the model is told the plan's shape in words")
                 continue
             if attempt.refusal is not None and not attempt.closed:
+                if isinstance(attempt.refusal, Unreachable) and not self.used and not check.fixed:
+                    raise OutsideError(str(attempt.refusal))  # it never was there, and nothing is lost
                 if attempt.text:
                     check = self._check(check.tasks if keep else taken)
                     yield Again(str(attempt.refusal))
