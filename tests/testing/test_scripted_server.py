@@ -283,7 +283,8 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"nonsense\r\n\r\n", b"GET", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
+    "sent",
+    [b"", b"x" * 100_000, b"nonsense\r\n\r\n", b"GET", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"],
 )
 async def test_what_is_no_request_at_all_disturbs_nobody(server: ScriptedServer, sent: bytes) -> None:
     address = urlsplit(server.url)

@@ -164,7 +164,7 @@ class ScriptedServer:
                 answering.cancel()
                 listening.cancel()
                 await asyncio.gather(answering, listening, return_exceptions=True)
-        except (OSError, ValueError, asyncio.IncompleteReadError):
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it was no request, or not the whole of one
         finally:
             writer.close()
