@@ -9,7 +9,7 @@ run, whose graph grows while the model writes. "Whole" is what `allready do` doe
 once: plan, then run. Times are seconds from the request for the plan to the first task's start, and to the
 run's end. One round: nearly all of it is the model's time, which does not vary. Takes about 45 seconds.
 
-When there are fewer tasks than places, both end alike: the last task starts when it is written.
+When there are no more tasks than places, both end alike: the last task starts when it is written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from allready.testing import ScriptedModel
 GOAL = "Compare some libraries"
 RATES = [100, 300]
 """Tokens a second: a large model's and a small one's, as providers serve them."""
-SIZES = [4, 12]
+SIZES = [5, 12]
 """Tasks in the plan."""
 PROMPT_WORDS = 45
 ANSWER_WORDS = 60
