@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from allready.errors import TransientError as TransientError
     from allready.errors import UserError as UserError
     from allready.plan.load import load_plan_file as load_plan_file
+    from allready.plan.plan import Limits as Limits
     from allready.plan.plan import Plan as Plan
     from allready.pool.manager import SpawnRequest as SpawnRequest
     from allready.pool.manager import SubAgent as SubAgent
@@ -56,7 +57,7 @@ _NAMES = {
         "UserError",
     ),
     "plan.load": ("load_plan_file",),
-    "plan.plan": ("Plan",),
+    "plan.plan": ("Limits", "Plan"),
     "pool.manager": ("SpawnRequest", "SubAgent", "SubAgentManager"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
@@ -207,7 +207,10 @@ class LiveView(Display):
         last = self._last_lines.get(node.id)
         text = Text(fit(head, width), "cyan")
         if last and width - cell_len(head) > 12:
-            text.append(fit(f"  {last}", width - cell_len(head)), "dim")
+            room = width - cell_len(head) - 2
+            if cell_len(last) > room:  # the newest is at the end
+                last = f"…{set_cell_size(last[::-1], room - 1)[::-1]}"
+            text.append(f"  {last}", "dim")
         return text
 
     def _why_nothing_runs(self, now: float, width: int) -> RenderResult:

@@ -37,6 +37,8 @@ _SETTINGS = (
 """Of a task, in the words of plan files."""
 _URGENT = ("running", "canceling", "failed", "awaiting_approval", "ready", "skipped", "canceled", "pending")
 """States in the order in which a large run's table takes tasks; the newest completed ones come last."""
+ANSWER_LINES = 100_000
+"""The same of an answer: it is what the run was for, and is shown whole."""
 
 
 def register(app: typer.Typer) -> None:
@@ -160,7 +162,7 @@ def _results(opened: Store, row: RunRow, tasks: Sequence[TaskRow], store: str | 
 
     if row.answer is not None:
         yield from ("", "answer:")
-        yield from _block(row.answer, RESULT_LINES, "")
+        yield from _block(row.answer, ANSWER_LINES, "")
         return
     needed = {name for task in tasks for name in task.spec.get("depends_on", ())}
     last = [task for task in tasks if task.id not in needed and task.state == "completed"]
