@@ -401,6 +401,17 @@ class StoreContract:
         assert [row.data for row in store.inputs(RUN)] == [[["tick", 1.5], ["spawn", STRANGE_TEXT, None]]]
         assert store.command(command).done_at is not None
 
+    def test_a_plan_grows_with_a_commit(self, store: Store, lease: Lease) -> None:
+        """The plan of a batch stands in the place of the run's; a commit that fails leaves it as it was."""
+        grown = {"tasks": [{"id": "new"}]}
+        store.commit(RUN, lease.epoch, Batch(changes("task.added"), plan=grown))
+        assert store.run(RUN).plan == grown
+        store.commit(RUN, lease.epoch, Batch(changes("task.ready")))
+        assert store.run(RUN).plan == grown
+        with pytest.raises(LeaseLost):
+            store.commit(RUN, lease.epoch + 1, Batch(changes("task.added"), plan={"tasks": []}))
+        assert store.run(RUN).plan == grown
+
     def test_what_a_commit_does_not_name_stays(self, store: Store, lease: Lease) -> None:
         """Columns of the run, other tasks, results of earlier attempts."""
         store.commit(
