@@ -145,6 +145,13 @@ class PermanentError(TaskError):
     """The task failed and trying again can't help: it is not retried."""
 
 
+class FatalError(PermanentError):
+    """The task failed for a reason that others will meet as well (a wrong key, an unknown model).
+
+    The run ends, whatever the task's failure strategy is.
+    """
+
+
 class TransientError(TaskError):
     """The attempt could not be made for now (a rate limit, an overload, a dropped connection).
 

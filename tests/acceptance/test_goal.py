@@ -78,11 +78,12 @@ def test_a_limit_ends_with_code_3_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_refusals_put_tasks_back_and_nothing_fails(tmp_path: Path) -> None:
-    tasks = ", ".join(f"{{id: t{number}, prompt: Look at A}}" for number in range(20))
+    numbers = range(10, 30)
+    tasks = ", ".join(f"{{id: t{number}, prompt: Look at {number}}}" for number in numbers)
     (tmp_path / "plan.yaml").write_text(f"max_parallel: 10\ntasks: [{tasks}]")
-    often = [rate_limited(0.1), Refused(503, "overloaded"), "A is small."] * 20
+    rules = {f"Look at {number}": [rate_limited(0.1), Refused(503, "busy"), "Fine."] for number in numbers}
     with (
-        ScriptedServer({"Look at A": often}) as server,
+        ScriptedServer(rules) as server,
         Running("run", "plan.yaml", "--model", MODEL, cwd=tmp_path, **server.environment) as run,
     ):
         assert run.end() == 0
@@ -99,8 +100,13 @@ def test_a_wrong_key_ends_the_run_early_with_advice(tmp_path: Path) -> None:
     tasks = ", ".join(f"{{id: t{number}, prompt: Look at A, max_retries: 5}}" for number in range(10))
     (tmp_path / "plan.yaml").write_text(f"max_parallel: 1\ntasks: [{tasks}]")
     with ScriptedServer(RULES) as server:
-        env = {**server.environment, "OPENAI_API_KEY": "sk-wrong-key"}
-        done = allready("run", "plan.yaml", "--model", MODEL, cwd=tmp_path, **env)
+        url = server.environment["OPENAI_BASE_URL"]
+        done = allready(
+            *("run", "plan.yaml", "--model", MODEL),
+            cwd=tmp_path,
+            OPENAI_BASE_URL=url,
+            OPENAI_API_KEY="sk-wrong-key",
+        )
         assert done.returncode == 1
         assert len(server.requests) <= 1
     assert "OPENAI_API_KEY" in done.stdout + done.stderr

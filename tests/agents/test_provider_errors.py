@@ -27,7 +27,7 @@ from tests.agents.provider_server import (
 
 from allready.agents.models import MODEL_SETTINGS, Models
 from allready.agents.provider_errors import task_error
-from allready.errors import PermanentError, TaskError, TransientError
+from allready.errors import FatalError, PermanentError, TaskError, TransientError
 
 LONG = 30.0
 """Seconds: enough for any answer on loopback."""
@@ -110,6 +110,7 @@ async def test_a_refusal_for_good_is_permanent_and_says_what_to_do(
     reply = Answer(status, wire.error(status, "No."))
     error = await failure(wire, reply, monkeypatch, streamed=streamed)
     assert isinstance(error, PermanentError)
+    assert isinstance(error, FatalError) == (status not in {413, 501}), "others will be refused as well"
     assert str(error).startswith(f"{wire.model}: {advice.format(key=wire.key)}")
 
 
@@ -413,7 +414,7 @@ def test_of_several_errors_the_most_hopeful_counts() -> None:
     assert isinstance(found, TransientError)
     assert found.retry_after == 4.0
     assert type(task_error(ExceptionGroup("two", [refused, odd]), "m")) is TaskError
-    assert type(task_error(ExceptionGroup("one", [refused]), "m")) is PermanentError
+    assert type(task_error(ExceptionGroup("one", [refused]), "m")) is FatalError
 
 
 async def test_a_cancellation_is_not_taken_for_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_that_no_model_can_be_used_here_is_no_fault_of_a_plan(
     write_plan("tasks: [{id: a, prompt: Think}]")
     answer = call("validate", "plan.yaml")
     assert answer.code == 0
-    assert "note: to run it here, agent 'assistant': no model is chosen" in answer.err
+    assert "note: to run it here, agent assistant: no model is chosen" in answer.err
     assert call("run", "plan.yaml").code == 2
     monkeypatch.setenv("ALLREADY_MODEL", "ollama:anything")
     assert call("validate", "plan.yaml").err == ""

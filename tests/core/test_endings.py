@@ -357,6 +357,17 @@ def test_fail_ends_the_run_with_its_reason_also_before_it_began() -> None:
         fresh.command("fail", "once more", 1)
 
 
+@pytest.mark.parametrize("strategy", ["abort", "retry", "skip", "ask"])
+def test_a_fatal_failure_ends_the_run_under_every_strategy(strategy: str) -> None:
+    play = Play(task("a", strategy=strategy, max_retries=3), task("b"))
+    play.tick(0)
+    play.tell(Failed("wrong key", permanent=True, fatal=True), "a", at=1)
+    assert play.tick(1) == [Cancel("b", "b.1", "abort")]
+    play.stop("b", at=2)
+    assert play.tick(2) == [Done(RunState.FAILED, "task 'a' failed: wrong key")]
+    play.replay().finish()
+
+
 def test_interrupt_puts_what_is_not_idempotent_to_a_person() -> None:
     play = Play(task("a", idempotent=False))
     play.tick(0)

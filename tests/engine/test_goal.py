@@ -209,7 +209,14 @@ async def test_a_refusal_of_the_provider_puts_the_task_back_and_is_no_retry(tmp_
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 async def test_what_a_provider_will_always_refuse_stops_the_run_at_once(status: int) -> None:
     scripted = model({"Find the facts": Refused(status, "no")})
-    plan = document({**FACTS, "max_retries": 3}, answer=False)
+    first = {**FACTS, "max_retries": 3}
+    plan = document(
+        first,
+        {"id": "other", "prompt": "Count them"},
+        answer=False,
+        max_parallel=1,
+        defaults={"failure_strategy": "skip"},
+    )
     result = await run(plan, model=scripted)
     assert result.status == "failed"
     assert len(scripted.requests) == 1

@@ -94,7 +94,7 @@ def test_research_answers_without_a_side_that_could_not_be_looked_at(tmp_path: P
     folder = copied("research", tmp_path)
     rules = {
         **RESEARCH,
-        "figures would decide": Refused(400, "no"),
+        "figures would decide": Refused(400, "too long", code="context_length_exceeded"),
         "reasons for no": [rate_limited(0.01), "Cost."],
     }
     with ScriptedServer(rules, answer="Without figures.", default=None) as server:
@@ -155,7 +155,7 @@ def test_code_review(changed: Path) -> None:
 
 def test_code_review_of_a_branch_with_a_reviewer_missing(changed: Path) -> None:
     git(changed, "branch", "base", "HEAD~1")
-    rules = {**REVIEW, "no longer true": Refused(400, "no")}
+    rules = {**REVIEW, "no longer true": Refused(400, "too long", code="context_length_exceeded")}
     with ScriptedServer(rules, answer="Not yet.", default=None) as server:
         ran = run_plan(server, EXAMPLES / "code_review" / "plan.yaml", changed, "--set", "base=base")
     assert ran.code == 0, ran.errors

@@ -152,7 +152,7 @@ def test_a_repository_without_python(tmp_path: Path) -> None:
 
 
 def python_project(folder: Path, settings: str = "") -> Path:
-    project = '[project]\nname = "x"\ndependencies = ["requests", "rich>=14"]\n'
+    project = '[project]\nname = "x"\ndependencies = ["no-such-library-here", "rich>=14"]\n'
     bad = "def test_bad() -> None:\n    raise ValueError\n"
     return repository(
         folder,

@@ -3,7 +3,7 @@
 An agent is asked with one `Attempt` and gives a `TaskResult`, or raises:
 
 * `TaskError` (or any exception): the attempt failed; retried as the task allows.
-* `PermanentError`: trying again can't help.
+* `PermanentError`: trying again can't help. `FatalError`: nor will others fare better, so the run ends.
 * `TransientError`: not now (rate limit, overload); uses up no retry. `LostError`: the worker died.
 * `asyncio.CancelledError`: it was asked to stop, and did.
 

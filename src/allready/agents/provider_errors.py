@@ -2,8 +2,9 @@
 
 * `TransientError`: a rate limit, an overload, a server's own trouble, a connection that can't be made or
   broke off, a timeout. The task is put back and tried later; it costs no retry.
-* `PermanentError`: the request will be refused again (credentials, quota, unknown model, an invalid request,
-  a full context window). The message says what to do.
+* `FatalError`: requests of others will be refused as well (credentials, quota, an unknown model, an invalid
+  request). The run ends early; the message says what to do.
+* `PermanentError`: this one will be refused again (a full context window and the like).
 * `TaskError`: the model answered, but not with what can be used. Another try may bring it.
 
 pydantic-ai sorts the errors of the providers it knows into categories. Exceptions that come through as the
@@ -18,7 +19,7 @@ from typing import Any
 
 from allready.agents.models import OPENAI_NAMES, keys_of, split_name
 from allready.agents.secrets import Redactor, secret_values
-from allready.errors import PermanentError, TaskError, TransientError, Unreachable, text_of
+from allready.errors import FatalError, PermanentError, TaskError, TransientError, Unreachable, text_of
 
 MAX_SAID = 300
 """Characters of what the other side said that are shown."""
@@ -110,7 +111,7 @@ def _of_api(error: Any, what: str) -> TaskError | None:
             return TransientError(_text(what, f"rate limit: {said}"), after)
         case exceptions.ModelQuotaExceededError():
             advice = "top up the account, or use another model"
-            return PermanentError(_text(what, f"the quota is used up: {said}", advice))
+            return FatalError(_text(what, f"the quota is used up: {said}", advice))
         case exceptions.ModelOverloadedError():
             return TransientError(_text(what, f"overloaded: {said}"), after)
         case exceptions.ModelUnavailableError():
@@ -125,11 +126,11 @@ def _of_api(error: Any, what: str) -> TaskError | None:
         case exceptions.ModelConnectionError():
             return _of_connection(error, what)
         case exceptions.ModelAuthenticationError():
-            return _refused(error, what, 401)
+            return _fatal(_refused(error, what, 401))
         case exceptions.ModelNotFoundError():
-            return _refused(error, what, 404)
+            return _fatal(_refused(error, what, 404))
         case exceptions.ModelRequestRejectedError():
-            return _refused(error, what, 400)
+            return _fatal(_refused(error, what, 400))
     return _of_status(error, what)
 
 
@@ -143,6 +144,11 @@ def _of_status(error: Exception, what: str) -> TaskError | None:
     if status in _FOR_NOW or (status >= 500 and status not in _NEVER):
         return TransientError(_text(what, f"not now ({status}): {_said(error)}"), _retry_after(error))
     return _refused(error, what, status)
+
+
+def _fatal(error: PermanentError) -> FatalError:
+    """Say that every other task that asks this model will meet the same, as far as one can tell."""
+    return FatalError(text_of(error))
 
 
 def _refused(error: Any, what: str, kind: int) -> PermanentError:

@@ -161,10 +161,13 @@ def graph(
         raise UserError("say what to draw: allready graph PLAN, or allready graph --run RUN")
     if plan is not None:
         from allready.cli.sources import read_plan
+        from allready.engine.compile import Compiled
         from allready.plan.draw import plan_nodes
 
         read, _ = read_plan(plan, variables_of(variables))
         read.link()
+        if read.answer:
+            Compiled(read).add_answer()
         picture = _draw(plan_nodes(read), form, to_file=output is not None)
     else:
         if variables:

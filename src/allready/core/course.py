@@ -129,9 +129,11 @@ class Course:
     def _timeout_text(node: TaskNode) -> str:
         return f"timed out after {node.spec.timeout:g} s"
 
-    def _attempt_failed(self, node: TaskNode, error: str, permanent: bool, at: float) -> None:
+    def _attempt_failed(
+        self, node: TaskNode, error: str, permanent: bool, at: float, *, fatal: bool = False
+    ) -> None:
         node.deferrals = 0
-        if not permanent and self.ending is None and node.retries < node.spec.retries:
+        if not (permanent or fatal) and self.ending is None and node.retries < node.spec.retries:
             node.retries += 1
             self.statistics.retries += 1
             delay = policy.retry_delay(node.retries, self.seed, node.index)
@@ -139,13 +141,12 @@ class Course:
             data = {"error": error, "delay": round(delay, 3), "retry": node.retries}
             self._wait(node, at, delay, "task.retrying", data)
         else:
-            self._fail(node, error, at)
+            self._fail(node, error, at, FailureStrategy.ABORT if fatal else node.spec.failure_strategy)
 
-    def _fail(self, node: TaskNode, error: str, at: float) -> None:
+    def _fail(self, node: TaskNode, error: str, at: float, strategy: FailureStrategy) -> None:
         node.error = error
         node.finished_at = at
         node.queued = False
-        strategy = node.spec.failure_strategy
         if strategy is FailureStrategy.ASK and self.ending is None:
             self._ask(node)
         self._set_failed(node, at)

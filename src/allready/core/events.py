@@ -21,6 +21,8 @@ class Failed(NamedTuple):
     permanent: bool = False
     value: Any = None
     """What it left behind all the same (exit code, partial output)."""
+    fatal: bool = False
+    """Whether the run ends with it, whatever the task's failure strategy is: others would fail as well."""
 
 
 class Canceled(NamedTuple):

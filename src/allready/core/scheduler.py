@@ -302,7 +302,7 @@ class DagScheduler(Course):
         elif node.state is CANCELING:
             self._stopped(node, outcome, at)
         elif isinstance(outcome, Failed):
-            self._attempt_failed(node, outcome.error, outcome.permanent, at)
+            self._attempt_failed(node, outcome.error, outcome.permanent, at, fatal=outcome.fatal)
         elif isinstance(outcome, Canceled):
             self._attempt_failed(node, outcome.reason or "the attempt stopped by itself", False, at)
         elif isinstance(outcome, Lost):
@@ -460,8 +460,8 @@ def _bare(outcome: Completed | Failed | Canceled | Lost | Deferred) -> list[Any]
     match outcome:
         case Completed():
             return []
-        case Failed(error, permanent):
-            return [error, permanent]
+        case Failed(error, permanent, _, fatal):
+            return [error, permanent, None, True] if fatal else [error, permanent]
         case Canceled(reason) | Lost(reason):
             return [reason]
         case _:

@@ -106,8 +106,12 @@ class Compiled:
     def model_problems(self) -> list[str]:
         """Give why models that its agents ask can't be used here."""
         agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
-        found = {agent.name: self.models.problem_of(agent.model) for agent in agents}
-        return [f"agent {name!r}: {problem}" for name, problem in found.items() if problem is not None]
+        found: dict[str, list[str]] = {}
+        for agent in agents:
+            problem = self.models.problem_of(agent.model)
+            if problem is not None:
+                found.setdefault(problem, []).append(agent.name)
+        return [f"agent {', '.join(names)}: {problem}" for problem, names in found.items()]
 
     def compile_task(self, task: Task) -> TaskSpec:
         """Give the spec of one more task of the plan, which has been added to it. Raises `PlanError`."""

@@ -42,6 +42,7 @@ async def run(
     limits: Limits | None = None,
     on_event: Callable[[JournalEvent], None] | None = None,
     seed: int | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> RunResult:
     """Run a plan to its end, or until only a person can go on, and give its result.
 
@@ -53,8 +54,8 @@ async def run(
     those in the agents' folders. `model` is the run's own: a name such as `openai:gpt-5`, or a model object
     of pydantic-ai; None: `ALLREADY_MODEL`, else as the keys in the environment say, and for a resumed run as
     it was. `limits` stand in place of the plan's, as far as they are given. `on_event` is told everything
-    that happens, after it has become durable; an
-    exception that it raises ends the run. `seed` makes the jitter of retries repeatable.
+    that happens, after it has become durable; an exception that it raises ends the run. `seed` makes the
+    jitter of retries repeatable; `clock` gives seconds for a run in memory, for tests on a virtual clock.
 
     Raises `PlanError` for a plan that can't run (then nothing has run), `RunNotFound` and `RunOwned` for a
     run that can't be resumed, `StoreError`, and `LeaseLost` if another process took the run over. That a task
@@ -74,7 +75,7 @@ async def run(
         pool = parent.pool
     if store is None:
         compiled = _compile(plan, agents, pool, model, limits)
-        session = new_session(compiled, pool=pool, max_parallel=max_parallel, seed=seed)
+        session = new_session(compiled, pool=pool, max_parallel=max_parallel, seed=seed, clock=clock)
         return await _drive(session, on_event)
     opened = _open(store)
     try:

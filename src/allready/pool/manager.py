@@ -25,6 +25,7 @@ from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Ou
 from allready.errors import (
     BugError,
     ConcurrencyLimit,
+    FatalError,
     LostError,
     PermanentError,
     TaskError,
@@ -551,6 +552,7 @@ def outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, TransientError):
         return Deferred(text, error.retry_after)
     if isinstance(error, TaskError):
-        return Failed(text, isinstance(error, PermanentError), error.result)
+        permanent, fatal = isinstance(error, PermanentError), isinstance(error, FatalError)
+        return Failed(text, permanent, error.result, fatal)
     name = type(error).__name__
     return Failed(f"{name}: {text}" if text else name)
