@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from allready.engine.run import run_sync as run_sync
     from allready.errors import AllreadyError as AllreadyError
     from allready.errors import ConcurrencyLimit as ConcurrencyLimit
+    from allready.errors import FatalError as FatalError
     from allready.errors import PermanentError as PermanentError
     from allready.errors import PlanError as PlanError
     from allready.errors import TaskError as TaskError
@@ -50,6 +51,7 @@ _NAMES = {
     "errors": (
         "AllreadyError",
         "ConcurrencyLimit",
+        "FatalError",
         "PermanentError",
         "PlanError",
         "TaskError",

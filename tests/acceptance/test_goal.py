@@ -67,7 +67,7 @@ def test_a_limit_ends_with_code_3_and_says_how_to_go_on(tmp_path: Path) -> None:
         options = {"cwd": tmp_path, "ALLREADY_MODEL": MODEL, **server.environment}
         done = allready("run", "plan.yaml", "--max-requests", "1", **options)  # type: ignore[arg-type]
         assert done.returncode == 3, done.stderr
-        assert "max_requests: 1 requests of 1 requests used" in done.stderr
+        assert "max_requests: 1 request of 1 request used" in done.stderr
         assert "--max-requests 2" in done.stderr
         assert "completed  c" in done.stdout, "what needs no model goes on"
         told = allready("status", "latest", cwd=tmp_path).stdout

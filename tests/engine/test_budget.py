@@ -94,7 +94,7 @@ def test_a_limit_that_is_reached_with_nothing_under_way_is_said() -> None:
     assert money.reached is not None
     assert money.reached.text == (
         "the run has reached its limit: max_requests: 2 requests of 2 requests used, "
-        "and writer needs about 1 requests"
+        "and writer needs about 1 request"
     )
     money.raise_to(Limits(max_requests=3))
     start(money, "c")

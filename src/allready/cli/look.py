@@ -286,14 +286,17 @@ def _why_lines(
     from allready.cli.tables import hint
     from allready.cli.text import clean_line
     from allready.core.states import RUN_ENDED, RunState
-    from allready.engine.views import is_abandoned, short_id
+    from allready.engine.views import is_abandoned, limit_of, short_id
 
     if row.status in RUN_ENDED:
         error = f": {clean_line(row.error)}" if row.error else ""
         yield f"the run has ended ({row.status}){error}"
     elif is_abandoned(row):
-        resume = hint("resume", short_id(row.id), store=store)
+        reached = limit_of(row)
+        resume = hint("resume", short_id(row.id), *(reached.higher if reached else ()), store=store)
         what = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
+        if reached is not None:
+            what = clean_line(reached.text)
         yield f"{what}; go on with: {resume}"
     groups: dict[str, list[tuple[str, Why]]] = {}
     for name, answer in answers.items():

@@ -221,14 +221,19 @@ def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
         reason = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
         if row.memory.get("ending"):
             reason = "the run is ending, and no process drives it"
-        more: tuple[str, ...] = ()
-        if row.memory.get("pause_reason") == "limit" and "reached" in row.memory:
-            reached = Reached(*row.memory["reached"])
-            reason, more = reached.text, reached.higher
-        steps.append(Step(reason, ("resume", run, *more)))
+        reached = limit_of(row)
+        if reached is not None:
+            reason = reached.text
+        steps.append(Step(reason, ("resume", run, *(reached.higher if reached else ()))))
     elif row.status == RunState.PAUSED:
         steps.append(Step("the run is paused", ("resume", run)))
     return steps
+
+
+def limit_of(row: RunRow) -> Reached | None:
+    """Give the limit that a stored run is paused at; None if it is not."""
+    at_limit = row.memory.get("pause_reason") == "limit" and "reached" in row.memory
+    return Reached(*row.memory["reached"]) if at_limit else None
 
 
 def stored_body(row: RunRow, task: str) -> dict[str, Any]:
