@@ -11,8 +11,9 @@ import pytest
 from tests.engine import functions
 
 from allready import Plan, TaskResult, run
+from allready.agents.output import OUTPUT_FILE
 from allready.agents.secrets import Redactor
-from allready.engine.results import OUTPUT_FILE, as_text, durable_result, whole_output
+from allready.engine.results import as_text, durable_result, whole_output
 from allready.engine.start import stored_plan
 from allready.engine.steer import steer
 from allready.errors import PermanentError, StoreError, TaskError, UserError

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from allready.agents.base import OUTPUT_LIMIT, Attempt, TaskResult
-from allready.agents.output import clean_text, cut_middle, without_last_newline
+from allready.agents.output import OUTPUT_FILE, clean_text, cut_middle, without_last_newline
 from allready.agents.threads import as_failure, in_thread, result_of
 from allready.agents.values import is_model, jsonable
 from allready.errors import PermanentError, TaskError
-
-OUTPUT_FILE = "output.txt"
 
 _canceled: ContextVar[threading.Event | None] = ContextVar("allready_canceled", default=None)
 

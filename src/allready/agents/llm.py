@@ -7,21 +7,18 @@ the attempt fails later.
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Sequence
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from allready.agents.base import Attempt, TaskResult
 from allready.agents.definitions import AgentDefinition
 from allready.agents.function import text_form
 from allready.agents.models import MODEL_SETTINGS, Models
-from allready.agents.output import clean_text, cut_middle, without_last_newline
+from allready.agents.output import cut_middle, without_last_newline
 from allready.agents.provider_errors import task_error
-from allready.agents.secrets import Redactor
+from allready.agents.spoken import Spoken
 from allready.agents.threads import in_thread
 from allready.agents.usage import Usage
 from allready.errors import PermanentError, TaskError, TransientError, UserError
@@ -41,7 +38,6 @@ TOOL_RETRIES = 3
 """Times in a row that a model may correct the call of a tool."""
 LINE_LENGTH = 120
 """Characters of the line that shows a tool call."""
-OUTPUT_FILE = "output.txt"
 CUT_OFF = "\n[… cut off: the model's limit of output was reached]"
 """Stands at the end of an answer that the model could not finish."""
 ABOUT_DATA = (
@@ -133,7 +129,7 @@ class _Conversation:
         self._who = who
         self._model = model
         self._used = Usage()
-        self._spoken = _Spoken(attempt.folder / OUTPUT_FILE, attempt.redactor, attempt.on_output)
+        self._spoken = Spoken(attempt)
 
     async def hold(self, agent: AbstractAgent[Any, Any], model: Model | None) -> TaskResult:
         """Ask and listen to the end; `model`: instead of the agent's own."""
@@ -274,90 +270,3 @@ def _call_line(call: ToolCallPart) -> str:
     given = call.args_as_json_str() if call.args else ""
     line = " ".join(f"{call.tool_name} {given}".split())
     return f"[{line[: LINE_LENGTH - 3]}…]" if len(line) > LINE_LENGTH - 2 else f"[{line}]"
-
-
-class _Spoken:
-    """What a model says, on its way to whoever looks on, and to the file; secrets blanked."""
-
-    def __init__(
-        self, file: Path, redactor: Redactor | None, on_output: Callable[[str], None] | None
-    ) -> None:
-        self.file = file
-        self._redactor = redactor or Redactor()
-        self._on_output = on_output
-        self._written: list[str] = []
-        self._shown = "\n"
-        """The end of what was shown."""
-        self._ended = False
-        """Whether what comes next is another answer."""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._stream = self._redactor.stream()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def __enter__(self) -> Self:
-        with self._failures():
-            self._handle = self.file.open("w", encoding="utf-8", newline="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # all was flushed before
-            self._handle.close()
-
-    @property
-    def so_far(self) -> str:
-        """What the file holds as long as it is not finished."""
-        return "".join(self._written)
-
-    def text(self, piece: str) -> None:
-        """Take the next piece of an answer."""
-        self._pass_on(self._decoder.decode(self._stream.feed(clean_text(piece).encode())))
-
-    def end_of_answer(self) -> None:
-        """Let go what was held back: the answer ends here; another one begins on a line of its own."""
-        self._pass_on(self._decoder.decode(self._stream.flush(), final=True))
-        self._begin()
-        self._ended = True
-
-    def line(self, line: str) -> None:
-        """Show a line that is no part of an answer."""
-        self._show(f"{self._redactor.text(clean_text(line))}\n", own_line=True)
-
-    def finish(self, text: str) -> str:
-        """Make `text` the file's content; give it with its secrets blanked."""
-        self.end_of_answer()
-        text = self._redactor.text(clean_text(text))
-        if self.so_far != text:
-            with self._failures():
-                self._handle.seek(0)
-                self._handle.truncate()
-                self._handle.write(text)
-                self._handle.flush()
-        return text
-
-    def _pass_on(self, text: str) -> None:
-        if not text:
-            return
-        own_line, self._ended = self._ended, False
-        self._show(text, own_line=own_line)
-        if own_line and self._written and not self._written[-1].endswith("\n"):
-            text = f"\n{text}"
-        self._written.append(text)
-        with self._failures():
-            self._handle.write(text)
-            self._handle.flush()
-
-    def _show(self, text: str, *, own_line: bool) -> None:
-        if own_line and not self._shown.endswith("\n"):
-            text = f"\n{text}"
-        self._shown = text
-        if self._on_output is not None:
-            self._on_output(text)
-
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise TaskError(f"the output can't be written to {self.file}: {error.strerror}") from error

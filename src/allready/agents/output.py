@@ -7,6 +7,8 @@ import re
 
 from allready.agents.base import OUTPUT_LIMIT
 
+OUTPUT_FILE = "output.txt"
+"""Where an attempt's output is, in its folder."""
 _MARK = "\n[… {} bytes left out …]\n"
 _MARK_ROOM = 64
 """Bytes kept free for the mark; enough for the count of any output."""

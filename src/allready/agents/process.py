@@ -26,7 +26,7 @@ import psutil
 
 from allready.agents.base import Attempt
 from allready.agents.leftovers import end_leftovers
-from allready.agents.output import BoundedText
+from allready.agents.output import OUTPUT_FILE, BoundedText
 from allready.agents.secrets import Redactor
 from allready.agents.threads import in_thread
 from allready.errors import LostError, PermanentError, TaskError, TransientError
@@ -39,7 +39,6 @@ EXIT_POLL = 0.02
 """Seconds between two looks at a child where the system offers nothing better."""
 CHUNK = 256 * 1024
 """Bytes read from a pipe in one go."""
-OUTPUT_FILE = "output.txt"
 STDERR_FILE = "stderr.txt"
 
 _SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})

@@ -240,7 +240,8 @@ def _show_what_is_left(task: TaskRow, pipes: Iterable[_Tail]) -> None:
 
 
 def _pipes(row: RunRow, task: TaskRow) -> list[_Tail]:
-    from allready.agents.process import OUTPUT_FILE, STDERR_FILE
+    from allready.agents.output import OUTPUT_FILE
+    from allready.agents.process import STDERR_FILE
     from allready.engine.results import attempt_folder
 
     folder = attempt_folder(Path(row.folder), task.id, task.attempts)

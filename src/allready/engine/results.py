@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 64 * 1024 * 1024
 """Size of the outputs of a durable run that are kept in memory; older ones are read from the store again."""
-OUTPUT_FILE = "output.txt"
 DATA_FILE = "data.json"
 DATA_MARK = "$allready:file"
 """Only key of what stands in a row for structured output that is in a file: its path, size and SHA-256."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from allready.agents.exchange import open_plain
+from allready.agents.output import OUTPUT_FILE
 from allready.agents.process import STDERR_FILE
 from allready.agents.usage import Usage
 from allready.core.graph import TaskGraph
@@ -20,7 +21,7 @@ from allready.core.states import AWAITING_APPROVAL, COMPLETED, FAILED, RUN_ENDED
 from allready.core.why import Why
 from allready.engine.budget import Reached
 from allready.engine.recipe import is_recipe
-from allready.engine.results import OUTPUT_FILE, attempt_folder, whole_output
+from allready.engine.results import attempt_folder, whole_output
 from allready.engine.steer import nobody_drives, stored_scheduler
 from allready.errors import ReplayDiverged
 from allready.store.contract import JournalEvent, RunRow, Store, TaskRow

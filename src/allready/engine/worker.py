@@ -16,7 +16,9 @@ from allready.agents.context import completed_dependencies
 from allready.agents.function import FunctionAgent
 from allready.agents.isolated import IsolatedAgent
 from allready.agents.kinds import make_agent
+from allready.agents.output import cut_middle, without_last_newline
 from allready.agents.secrets import Redactor
+from allready.agents.spoken import Spoken
 from allready.agents.threads import in_thread
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
@@ -193,17 +195,18 @@ class Worker:
         results = await self._results.get([node.id for node in nodes])
         plan = self._plan
         outputs = [as_dependency(node, plan, self._as_result(node, results[node.id])) for node in nodes]
+        gone = [as_dependency(node, plan) for node in missing(self._graph)]
         models = self._compiled.models
         has_model = models.default_name is not None
-        aggregator = LlmAggregator(  # the first model that is made imports its library, which takes a second
-            await in_thread(models.get, "allready model") if has_model else None,
-            on_text=attempt.on_output,
-            on_usage=attempt.on_usage,
-            allowance=attempt.allowance,
-        )
-        gone = [as_dependency(node, plan) for node in missing(self._graph)]
-        text = await aggregator.answer(plan.goal, outputs, gone)
-        return as_result(text, attempt.folder, self._redactor, durable=self._durable)
+        with Spoken(attempt) as spoken:
+            aggregator = LlmAggregator(  # the first model that is made imports its library, for a second
+                await in_thread(models.get, "allready model") if has_model else None,
+                on_text=spoken.text,
+                on_usage=attempt.on_usage,
+                allowance=attempt.allowance,
+            )
+            text = spoken.finish(await aggregator.answer(plan.goal, outputs, gone))
+        return TaskResult(cut_middle(without_last_newline(text)), output_file=spoken.file)
 
     async def _prompt(self, body: Prompt, attempt: Attempt) -> str:
         text = await fill_templates([body.text], lambda: render(body.text, attempt.scope()), attempt)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from allready.agents.base import Attempt
 from allready.agents.command import task_environment
-from allready.agents.output import BoundedText
-from allready.agents.process import OUTPUT_FILE, run_process
+from allready.agents.output import OUTPUT_FILE, BoundedText
+from allready.agents.process import run_process
 from allready.agents.secrets import Redactor
 from allready.errors import TaskError
 
