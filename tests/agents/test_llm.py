@@ -288,7 +288,7 @@ LOOP: Turn = ("count", {"word": "again"})
     [
         (Limits(max_requests=3), "its limit of 3 requests for one attempt", 3),
         (Limits(max_tokens=1), "its limit of 1 tokens for one attempt", 1),
-        (Limits(max_cost=0.0000001), r"its limit of \$0.00 for one attempt", 1),
+        (Limits(max_cost=0.0000001), r"its limit of \$1e-07 for one attempt", 1),
         (Limits(), f"its limit of {MAX_TURNS} requests for one attempt", MAX_TURNS),
     ],
 )

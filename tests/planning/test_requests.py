@@ -5,8 +5,7 @@ from pydantic_ai.messages import ModelResponse
 from pydantic_ai.usage import RequestUsage
 
 from allready.agents.usage import Usage
-from allready.plan.plan import Limits
-from allready.planning.requests import limit_reached, usage_of
+from allready.planning.requests import usage_of
 
 
 def response(usage: RequestUsage, model: str = "gpt-4o", provider: str = "openai") -> ModelResponse:
@@ -27,12 +26,3 @@ def test_what_a_response_took() -> None:
 )
 def test_a_price_that_nobody_knows(usage: RequestUsage, model: str) -> None:
     assert usage_of(response(usage, model)) == Usage(1, usage.input_tokens, unpriced=1)
-
-
-def test_which_limit_is_reached() -> None:
-    used = Usage(requests=2, input_tokens=600, output_tokens=400, cost=0.5)
-    assert limit_reached(used, Limits()) is None
-    assert limit_reached(used, Limits(max_requests=3, max_tokens=1001, max_cost=0.51)) is None
-    assert limit_reached(used, Limits(max_requests=2)) == "the limit of 2 requests"
-    assert limit_reached(used, Limits(max_tokens=1000)) == "the limit of 1,000 tokens"
-    assert limit_reached(used, Limits(max_cost=0.5)) == "the limit of $0.5"

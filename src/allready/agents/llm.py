@@ -20,7 +20,7 @@ from allready.agents.output import cut_middle, without_last_newline
 from allready.agents.provider_errors import task_error
 from allready.agents.spoken import Spoken
 from allready.agents.threads import in_thread
-from allready.agents.usage import Usage
+from allready.agents.usage import Usage, limit_reached
 from allready.errors import PermanentError, TaskError, TransientError, UserError
 from allready.plan.plan import Limits
 
@@ -206,25 +206,14 @@ class _Conversation:
                 self._attempt.on_usage(taken)
 
     def _check_limits(self) -> None:
-        reached = _reached(self._used, self._limits)
+        reached = limit_reached(self._used, self._limits)
         if reached is not None:
             raise PermanentError(
                 f"{self._who}: its limit of {reached} for one attempt is reached; raise the agent's limits"
             )
-        reached = _reached(self._used, self._attempt.allowance)
+        reached = limit_reached(self._used, self._attempt.allowance)
         if reached is not None:
             raise TransientError(f"{self._who}: the run's limit is reached ({reached} were left)", 0.0)
-
-
-def _reached(used: Usage, limits: Limits) -> str | None:
-    """Give the limit that leaves no room for another request."""
-    if limits.max_requests is not None and used.requests >= limits.max_requests:
-        return f"{limits.max_requests:,} requests"
-    if limits.max_tokens is not None and used.tokens >= limits.max_tokens:
-        return f"{limits.max_tokens:,} tokens"
-    if limits.max_cost is not None and used.cost >= limits.max_cost:
-        return f"${limits.max_cost:.2f}"
-    return None
 
 
 def _taken_since(before: RunUsage, now: RunUsage) -> Usage:

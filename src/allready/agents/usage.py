@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from allready.plan.plan import Limits
+
 
 @dataclass(slots=True, frozen=True)
 class Usage:
@@ -47,3 +49,14 @@ class Usage:
     def from_json(cls, data: Mapping[str, Any]) -> Usage:
         """Make it again from what `to_json` gave."""
         return cls(**data)
+
+
+def limit_reached(used: Usage, limits: Limits) -> str | None:
+    """Give the limit that leaves no room for another request, as in `3 requests`; None if none does."""
+    if limits.max_requests is not None and used.requests >= limits.max_requests:
+        return f"{limits.max_requests:,} requests"
+    if limits.max_tokens is not None and used.tokens >= limits.max_tokens:
+        return f"{limits.max_tokens:,} tokens"
+    if limits.max_cost is not None and used.cost >= limits.max_cost:
+        return f"${limits.max_cost:,.4g}"
+    return None

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from allready.agents.base import Dependency
 from allready.agents.context import TITLE_LIMIT, cut_parts, printable, share_by_need
-from allready.agents.usage import Usage
+from allready.agents.usage import Usage, limit_reached
 from allready.errors import TaskError, TransientError
 from allready.plan.plan import Limits
 from allready.planning.prompts import AGGREGATOR, SHOWN_MISSING, answer_prompt, missing_line
-from allready.planning.requests import CUT_OFF, Request, limit_reached
+from allready.planning.requests import CUT_OFF, Request
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -62,7 +62,7 @@ class LlmAggregator:
             return self._composed(goal, outputs, missing, None)
         limit = limit_reached(Usage(), self._allowance)
         if limit is not None:
-            return self._composed(goal, outputs, missing, f"{limit} is reached")
+            return self._composed(goal, outputs, missing, f"the limit of {limit} is reached")
         request = Request(
             model, AGGREGATOR, answer_prompt(goal, outputs, missing, self._budget), None, self._on_usage
         )

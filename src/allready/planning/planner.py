@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from allready.agents.definitions import AgentDefinition
-from allready.agents.usage import Usage
+from allready.agents.usage import Usage, limit_reached
 from allready.core.policy import defer_delay
 from allready.errors import OutsideError, PermanentError, TransientError, Unreachable
 from allready.plan.plan import Limits
@@ -19,7 +19,7 @@ from allready.planning.draft_check import DraftCheck
 from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
 from allready.planning.json_stream import ItemReader
 from allready.planning.prompts import plan_schema, planner_instructions, planner_prompt
-from allready.planning.requests import CUT_OFF, Request, limit_reached
+from allready.planning.requests import CUT_OFF, Request
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelRequestParameters
@@ -139,7 +139,7 @@ class LlmPlanner:
     def _check_allowance(self, problems: Sequence[str], rounds: Sequence[str]) -> None:
         limit = limit_reached(self.used, self.allowance)
         if limit is not None:
-            message = f"planning has reached {limit} before there was a valid plan: raise it"
+            message = f"planning has reached the limit of {limit} before there was a valid plan: raise it"
             raise PlanningFailed(message, problems, _raw(rounds), at_limit=True)
 
 

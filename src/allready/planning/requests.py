@@ -10,7 +10,6 @@ from allready.agents.models import MODEL_SETTINGS
 from allready.agents.provider_errors import task_error
 from allready.agents.usage import Usage
 from allready.errors import TaskError, TransientError
-from allready.plan.plan import Limits
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
@@ -110,14 +109,3 @@ def usage_of(response: ModelResponse) -> Usage:
         except (LookupError, ValueError, AssertionError):  # what genai-prices raises for what it doesn't know
             return Usage(1, usage.input_tokens, usage.output_tokens, unpriced=1)
     return Usage(1, usage.input_tokens, usage.output_tokens, float(cost))
-
-
-def limit_reached(used: Usage, allowance: Limits) -> str | None:
-    """Say which limit leaves no room for another request; None if none does."""
-    if allowance.max_requests is not None and used.requests >= allowance.max_requests:
-        return f"the limit of {allowance.max_requests:,} requests"
-    if allowance.max_tokens is not None and used.tokens >= allowance.max_tokens:
-        return f"the limit of {allowance.max_tokens:,} tokens"
-    if allowance.max_cost is not None and used.cost >= allowance.max_cost:
-        return f"the limit of ${allowance.max_cost:,.4g}"
-    return None
