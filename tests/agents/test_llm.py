@@ -314,14 +314,21 @@ async def test_what_was_said_before_a_failure_is_left_behind(tmp_path: Path) -> 
     assert caught.value.result == TaskResult("Half of", output_file=tmp_path / "attempt/output.txt")
 
 
-@pytest.mark.parametrize("allowance", [Limits(max_requests=2), Limits(max_requests=0), Limits(max_tokens=0)])
-async def test_the_runs_limit_puts_the_task_back(allowance: Limits, tmp_path: Path) -> None:
-    scripted = Scripted(LOOP)
-    attempt = make_attempt(tmp_path, prompt="Go", allowance=allowance)
-    with pytest.raises(TransientError, match="agent counter: the run's limit is reached") as caught:
-        await with_tool(scripted).run(attempt)
+@pytest.mark.parametrize("room", [2, 0])
+async def test_the_run_is_asked_before_each_request(room: int, tmp_path: Path) -> None:
+    scripted, asked = Scripted(LOOP), 0
+
+    def allow() -> None:
+        nonlocal asked
+        if asked == room:
+            raise TransientError("the run has no room", 0.0)
+        asked += 1
+        assert len(scripted.asked) == asked - 1, "it is asked before, not after"
+
+    with pytest.raises(TransientError, match="^the run has no room$") as caught:
+        await with_tool(scripted).run(make_attempt(tmp_path, prompt="Go", allow=allow))
     assert caught.value.retry_after == 0.0
-    assert len(scripted.asked) == (allowance.max_requests or 0)
+    assert len(scripted.asked) == asked == room
 
 
 async def test_an_answer_that_is_paid_for_is_kept_though_it_passes_a_limit(tmp_path: Path) -> None:

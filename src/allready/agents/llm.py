@@ -59,7 +59,7 @@ class LlmAgent:
         """Ask the model until it gives its answer.
 
         Raises `TransientError`, `PermanentError` or `TaskError` as `provider_errors` has it; `PermanentError`
-        if a limit of the agent is reached, `TransientError` if the run's is.
+        if a limit of the agent is reached, and what `Attempt.allow` raises if the run's is.
         """
         definition = self._definition
         model, name = await _prepared(self._models, definition.model)
@@ -211,9 +211,8 @@ class _Conversation:
             raise PermanentError(
                 f"{self._who}: its limit of {reached} for one attempt is reached; raise the agent's limits"
             )
-        reached = limit_reached(self._used, self._attempt.allowance)
-        if reached is not None:
-            raise TransientError(f"{self._who}: the run's limit is reached ({reached} were left)", 0.0)
+        if self._attempt.allow is not None:
+            self._attempt.allow()
 
 
 def _taken_since(before: RunUsage, now: RunUsage) -> Usage:
