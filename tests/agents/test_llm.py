@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry
+from pydantic_ai import Agent, FunctionToolset, ModelRetry, RunContext
+from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
+from pydantic_ai.toolsets import ToolsetTool
 from tests.agents.attempts import make_attempt
 from tests.agents.provider_server import WIRES, Answer, Drop, Hang, Reply, Stream, Wire, provider_server
 
@@ -27,6 +30,7 @@ from allready.agents.models import Models, NoModel
 from allready.agents.secrets import Redactor
 from allready.agents.usage import Usage
 from allready.errors import PermanentError, TaskError, TransientError, UserError
+from allready.plan.imports import import_object
 from allready.plan.plan import Limits
 
 wires = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.model)
@@ -173,10 +177,11 @@ async def test_an_answer_that_the_model_could_not_finish_says_so(tmp_path: Path)
     def cut(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         return ModelResponse([TextPart("Once upon")], finish_reason="length")
 
-    attempt = make_attempt(tmp_path, prompt="Tell.")
+    watched = Watched()
+    attempt = make_attempt(tmp_path, prompt="Tell.", **watched.hooks)
     result = await LlmAgent(AgentDefinition("writer"), Models(FunctionModel(cut))).run(attempt)
     assert result.output == f"Once upon{CUT_OFF}"
-    assert (tmp_path / "attempt/output.txt").read_text() == result.output
+    assert (tmp_path / "attempt/output.txt").read_text() == watched.text == result.output
 
 
 async def test_a_model_that_can_not_stream_is_asked_all_the_same(tmp_path: Path) -> None:
@@ -252,6 +257,102 @@ async def test_an_agent_of_a_file_uses_its_tools(tmp_path: Path) -> None:
     assert scripted.instructions[0] == ABOUT_DATA
 
 
+async def test_what_a_tool_raises_is_never_taken_for_the_providers(tmp_path: Path) -> None:
+    import httpx2
+
+    request = httpx2.Request("GET", "http://127.0.0.1:9/prices")
+    denied = httpx2.HTTPStatusError("401", request=request, response=httpx2.Response(401, request=request))
+    gone = PermanentError("the shop is closed")
+
+    async def raised(error: Exception) -> TaskError:
+        agent = Agent(Scripted(("price", {})).model, name="shopper")
+
+        @agent.tool_plain
+        async def price() -> int:
+            raise error
+
+        with pytest.raises(TaskError) as caught:
+            await ObjectAgent(agent, Models()).run(make_attempt(tmp_path / type(error).__name__, prompt="Go"))
+        return caught.value
+
+    for error in (ConnectionError("refused"), denied, TimeoutError("too slow")):
+        failure = await raised(error)
+        assert type(failure) is TaskError
+        assert str(failure) == f"the tool price failed: {type(error).__name__}: {error}"
+        assert failure.__cause__ is error
+        assert isinstance(failure.result, TaskResult) is False, "nothing was said yet"
+    assert await raised(gone) is gone
+
+
+async def test_a_tool_that_asks_a_model_of_its_own_fails_as_a_tool(tmp_path: Path) -> None:
+    inner = Agent(FunctionModel(stream_function=no_connection))
+    outer = Agent(Scripted(("ask", {})).model)
+
+    @outer.tool_plain
+    async def ask() -> str:
+        async with inner.run_stream("Go") as answer:
+            return await answer.get_output()
+
+    with pytest.raises(TaskError, match=r"^the tool ask failed: ConnectionRefusedError: ") as caught:
+        await ObjectAgent(outer, Models()).run(make_attempt(tmp_path, prompt="Go"))
+    assert type(caught.value) is TaskError
+
+
+async def no_connection(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+    if messages:
+        raise ConnectionRefusedError(111, "Connection refused")
+    yield ""
+
+
+@pytest.mark.parametrize("when", ["entered", "asked"])
+async def test_a_toolset_that_can_not_be_reached_is_not_the_model(when: str, tmp_path: Path) -> None:
+    class Away(FunctionToolset[None]):
+        async def __aenter__(self) -> Self:
+            if when == "entered":
+                raise ConnectionRefusedError(111, "Connection refused")
+            return await super().__aenter__()
+
+        async def get_tools(self, ctx: RunContext[None]) -> dict[str, ToolsetTool[None]]:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    scripted = Scripted("Hello")
+    agent = ObjectAgent(Agent(scripted.model, name="shopper", toolsets=[Away()]), Models())
+    said = "agent shopper failed: ConnectionRefusedError: .*Connection refused"
+    with pytest.raises(TaskError, match=said) as caught:
+        await agent.run(make_attempt(tmp_path, prompt="Go"))
+    assert type(caught.value) is TaskError
+    assert scripted.asked == []
+
+
+async def test_an_agents_own_hooks_may_still_mend_what_a_tool_raises(tmp_path: Path) -> None:
+    scripted = Scripted(("price", {}), "It is unknown.")
+    hooks: Hooks[None] = Hooks()
+    agent = Agent(scripted.model, capabilities=[hooks])
+
+    @hooks.on.tool_execute_error
+    async def mend(ctx: RunContext[None], /, *, error: Exception, **_: Any) -> str:
+        assert isinstance(error, ConnectionError)
+        return "unknown"
+
+    @agent.tool_plain
+    def price() -> int:
+        raise ConnectionError("refused")
+
+    result = await ObjectAgent(agent, Models()).run(make_attempt(tmp_path, prompt="Go"))
+    assert result.output == "It is unknown."
+
+
+async def test_tools_are_made_outside_of_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "import threading\nmade_in = threading.current_thread()\ndef f() -> int:\n    return 1\n"
+    (tmp_path / "slow_to_import.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    await ask(Scripted("Hello"), tmp_path, definition={"tools": ("slow_to_import:f",)})
+    made_in = import_object("slow_to_import:made_in")
+    assert made_in is not threading.main_thread()
+
+
 # --- limits and usage -------------------------------------------------------------------------------------
 
 
@@ -325,7 +426,7 @@ async def test_the_run_is_asked_before_each_request(room: int, tmp_path: Path) -
         asked += 1
         assert len(scripted.asked) == asked - 1, "it is asked before, not after"
 
-    with pytest.raises(TransientError, match="^the run has no room$") as caught:
+    with pytest.raises(TransientError, match=r"^the run has no room$") as caught:
         await with_tool(scripted).run(make_attempt(tmp_path, prompt="Go", allow=allow))
     assert caught.value.retry_after == 0.0
     assert len(scripted.asked) == asked == room

@@ -7,7 +7,8 @@ the attempt fails later.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from allready.agents.provider_errors import task_error
 from allready.agents.spoken import Spoken
 from allready.agents.threads import in_thread
 from allready.agents.usage import Usage, limit_reached
-from allready.errors import PermanentError, TaskError, TransientError, UserError
+from allready.errors import PermanentError, TaskError, TransientError, UserError, text_of
 from allready.plan.plan import Limits
 
 if TYPE_CHECKING:
@@ -62,14 +63,15 @@ class LlmAgent:
         if a limit of the agent is reached, and what `Attempt.allow` raises if the run's is.
         """
         definition = self._definition
-        model, name = await _prepared(self._models, definition.model)
-        from pydantic_ai import Agent, AgentRetries
 
-        toolsets: Sequence[AgentToolset[Any]] = ()
-        if definition.tools:
+        def toolsets() -> Sequence[AgentToolset[Any]]:
             from allready.agents.tools import toolsets_for
 
-            toolsets = toolsets_for(definition, attempt)
+            return toolsets_for(definition, attempt) if definition.tools else ()
+
+        model, name, tools = await _prepared(self._models, definition.model, toolsets)
+        from pydantic_ai import Agent, AgentRetries
+
         instructions = [definition.instructions] if definition.instructions.strip() else []
         if attempt.dependencies or definition.tools:
             instructions.append(ABOUT_DATA)
@@ -77,7 +79,7 @@ class LlmAgent:
             model,
             name=definition.name,
             instructions=instructions,
-            toolsets=toolsets,
+            toolsets=tools,
             retries=AgentRetries(tools=TOOL_RETRIES),
         )
         limits = replace(definition.limits, max_requests=definition.limits.max_requests or MAX_TURNS)
@@ -96,7 +98,7 @@ class ObjectAgent:
         """Run the agent with the prompt; output that is no text is `data`. Raises as `LlmAgent.run`."""
         own = self._agent.model
         if own is None or isinstance(own, str):
-            model, name = await _prepared(self._models, own)
+            model, name, _ = await _prepared(self._models, own)
         else:
             model, name = own, own.model_id
         who = f"agent {self._agent.name}" if self._agent.name else "the agent"
@@ -104,14 +106,20 @@ class ObjectAgent:
         return await conversation.hold(self._agent, model)
 
 
-async def _prepared(models: Models, wanted: str | None) -> tuple[Model, str]:
-    """Give the model and its name; made in a thread: the first time imports its library, for a second."""
+async def _prepared(
+    models: Models, wanted: str | None, toolsets: Callable[[], Sequence[AgentToolset[Any]]] = tuple
+) -> tuple[Model, str, Sequence[AgentToolset[Any]]]:
+    """Give the model, its name and the toolsets.
 
-    def prepare() -> tuple[Model, str]:
-        import pydantic_ai  # noqa: F401 - its agents are needed next
+    They are made in a thread: the first time imports the libraries of models and of MCP, for a second each,
+    and what the user's own modules do when they are imported may take any time.
+    """
+
+    def prepare() -> tuple[Model, str, Sequence[AgentToolset[Any]]]:
+        import allready.agents.tools.watch  # noqa: F401 - with pydantic-ai's agents, which are needed next
 
         model = models.get(wanted)
-        return model, models.name_of(wanted) or model.model_id
+        return model, models.name_of(wanted) or model.model_id, toolsets()
 
     try:
         return await in_thread(prepare, "allready model")
@@ -130,6 +138,8 @@ class _Conversation:
         self._model = model
         self._used = Usage()
         self._spoken = Spoken(attempt)
+        self._of_model: Exception | None = None
+        """What a request to the model raised."""
 
     async def hold(self, agent: AbstractAgent[Any, Any], model: Model | None) -> TaskResult:
         """Ask and listen to the end; `model`: instead of the agent's own."""
@@ -138,9 +148,10 @@ class _Conversation:
             with spoken:
                 output, cut_off = await self._ask(agent, model)
                 mark = CUT_OFF if cut_off and isinstance(output, str) else ""
+                spoken.go_on(mark)
                 text = spoken.finish(text_form(output) + mark)
         except Exception as error:
-            failure = task_error(error, self._model)
+            failure = self._failure(error)
             if spoken.so_far:
                 failure.result = TaskResult(
                     cut_middle(without_last_newline(spoken.so_far)), output_file=spoken.file
@@ -158,45 +169,77 @@ class _Conversation:
         from pydantic_ai import UsageLimits
         from pydantic_graph import End
 
+        from allready.agents.tools.watch import Watch
+
         # The limits are checked here: pydantic-ai checks those of tokens and money after a request too,
         # and would throw away an answer that is paid for.
         unlimited = UsageLimits(request_limit=None)
         settings: ModelSettings = {"max_retries": MODEL_SETTINGS["max_retries"]}
         streams = can_stream(model or agent.model)
+        watch = Watch()
         async with agent.iter(
-            self._attempt.prompt or "", model=model, usage_limits=unlimited, model_settings=settings
+            self._attempt.prompt or "",
+            model=model,
+            usage_limits=unlimited,
+            model_settings=settings,
+            capabilities=[watch],
         ) as run:
             node = run.next_node
             while not isinstance(node, End):
                 before = copy(run.usage)
+                watch.asking = False
                 try:
-                    if agent.is_model_request_node(node):
-                        self._check_limits()
-                        if streams:
-                            async with node.stream(run.ctx) as events:
-                                await self._listen(events)
-                    elif agent.is_call_tools_node(node):
-                        if not streams:
-                            self._spoken.text(node.model_response.text or "")
-                        self._spoken.end_of_answer()
-                        _check_whole(node.model_response, self._model)
-                        async with node.stream(run.ctx) as calls:
-                            await self._listen(calls)
-                    node = await run.next(node)
+                    node = await self._step(agent, run, node, streams=streams)
+                except Exception as error:
+                    if watch.asking:
+                        self._of_model = error
+                    raise
                 finally:
                     self._account(before, run)
             assert run.result is not None
             return run.result.output, _is_cut_off(run.result.response)
 
-    async def _listen(self, events: AsyncIterable[Any]) -> None:
-        async for event in events:
-            match event.event_kind:
-                case "part_start" if event.part.part_kind == "text":
-                    self._spoken.text(event.part.content)
-                case "part_delta" if event.delta.part_delta_kind == "text":
-                    self._spoken.text(event.delta.content_delta)
-                case "function_tool_call":
-                    self._spoken.line(_call_line(event.part))
+    async def _step(
+        self, agent: AbstractAgent[Any, Any], run: AgentRun[Any, Any], node: Any, *, streams: bool
+    ) -> Any:
+        """Do one node of the agent's graph; give the next."""
+        if agent.is_model_request_node(node):
+            self._check_limits()
+            if streams:
+                await self._listen(node.stream(run.ctx))
+        elif agent.is_call_tools_node(node):
+            if not streams:
+                self._spoken.text(node.model_response.text or "")
+            self._spoken.end_of_answer()
+            _check_whole(node.model_response, self._model)
+            await self._listen(node.stream(run.ctx))
+        return await run.next(node)
+
+    def _failure(self, error: Exception) -> TaskError:
+        """Judge what was raised: only of a request to the model can it be the provider's doing."""
+        from pydantic_ai.exceptions import UnexpectedModelBehavior
+        from pydantic_ai.exceptions import UserError as WrongAgent
+
+        if error is self._of_model:
+            return task_error(error, self._model)
+        while isinstance(error, ExceptionGroup):  # of toolsets that are entered together
+            error = error.exceptions[0]
+        if isinstance(error, TaskError | UnexpectedModelBehavior | WrongAgent):
+            return task_error(error, self._model)
+        failure = TaskError(f"{self._who} failed: {type(error).__name__}: {text_of(error)}")
+        failure.__cause__ = error
+        return failure
+
+    async def _listen(self, stream: AbstractAsyncContextManager[AsyncIterable[Any]]) -> None:
+        async with stream as events:
+            async for event in events:
+                match event.event_kind:
+                    case "part_start" if event.part.part_kind == "text":
+                        self._spoken.text(event.part.content)
+                    case "part_delta" if event.delta.part_delta_kind == "text":
+                        self._spoken.text(event.delta.content_delta)
+                    case "function_tool_call":
+                        self._spoken.line(_call_line(event.part))
 
     def _account(self, before: RunUsage, run: AgentRun[Any, Any]) -> None:
         taken = _taken_since(before, run.usage)

@@ -55,6 +55,11 @@ class Spoken:
         self._begin()
         self._ended = True
 
+    def go_on(self, text: str) -> None:
+        """Add to the answer that ended last."""
+        self._ended = False
+        self.text(text)
+
     def line(self, line: str) -> None:
         """Show a line that is no part of an answer."""
         self._show(f"{self._redactor.text(clean_text(line))}\n", own_line=True)
