@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,47 @@ def test_short_names_of_models_mean_the_runs_own(model: str) -> None:
     text = f"---\nname: x\nmodel: {model}\n---\n"
     assert parse_agent(text, ours=False)[0].model == (model if model.startswith("claude") else None)
     assert parse_agent(text)[0].model == model
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module that must not be imported: its name."""
+    name = f"code_{tmp_path.name}"
+    put(tmp_path, f"{name}.py", "def f(text: str) -> str:\n    return text\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    assert name not in sys.modules
+
+
+def test_python_tools_are_taken_from_our_files_only(project: Path, home: Path, code: str) -> None:
+    text = f"---\nname: NAME\ntools: Read, {code}:f\n---\n"
+    put(project, ".claude/agents/theirs.md", text.replace("NAME", "theirs"))
+    put(project, ".allready/agents/ours.md", text.replace("NAME", "ours"))
+    library = load_agents(project, home)
+    assert library.agents["theirs"].tools == ("Read",)
+    assert library.agents["theirs"].notes["tools"] == [f"{code}:f"]
+    assert library.agents["ours"].tools == ("Read", f"{code}:f")
+    assert [str(warning) for warning in library.warnings] == [
+        f".claude/agents/theirs.md:3:8: theirs: not here: {code}:f (Python code is taken from agents of "
+        ".allready/agents and of plans only)"
+    ]
+
+
+@pytest.mark.parametrize("lines", ["kind: python\nfunction: CODE:f", "model: python:CODE:f"])
+def test_agents_that_are_python_code_are_taken_from_our_files_only(
+    lines: str, project: Path, home: Path, code: str
+) -> None:
+    text = f"---\nname: x\n{lines.replace('CODE', code)}\n---\n"
+    put(project, ".claude/agents/x.md", text)
+    library = load_agents(project, home)
+    assert library.agents == {}
+    (problem,) = library.problems
+    assert problem.message.endswith(
+        f"{code}:f: Python code is taken from agents of .allready/agents and of plans only"
+    )
+    assert (problem.file, problem.line) == (".claude/agents/x.md", lines.count("\n") + 3)
+    put(project, ".allready/agents/x.md", text)
+    assert list(load_agents(project, home).agents) == ["x"]
 
 
 def test_no_tools_are_no_tools() -> None:

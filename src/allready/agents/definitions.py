@@ -12,7 +12,8 @@ The files have the format that people already keep in `.claude/agents/*.md`:
     You review code. …
 
 What is there for Claude Code only (its models' short names, tools that are not here) is set aside in `notes`,
-so that the agent can be made again from its settings, in another process.
+so that the agent can be made again from its settings, in another process. Python code (tools, functions and
+models that are objects of modules) is taken from our own files alone, and reading files imports none of it.
 
 They are read from the project's `.allready/agents/` and `.claude/agents/`, then from the user's own
 `~/.config/allready/agents` and `~/.claude/agents`, with their subfolders. Of several with the same name the
@@ -30,7 +31,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from allready.agents.tools.names import READ_ONLY, resolve_tools
+from allready.agents.models import PYTHON, split_name
+from allready.agents.tools.names import OURS_ONLY, READ_ONLY, resolve_tools
 from allready.errors import PlanError, Problem
 from allready.plan.commands import split_command, unsafe_in_shell
 from allready.plan.document import Document, sorted_problems
@@ -271,7 +273,13 @@ def parse_agent(
 def _adopt(
     definition: AgentDefinition, document: Document, base_dir: Path
 ) -> tuple[AgentDefinition, list[Problem]]:
-    """Translate what a file for Claude Code says about model and tools; its own words stay in the notes."""
+    """Translate what a file for Claude Code says about model and tools; its own words stay in the notes.
+
+    Nothing is imported for it, and nothing will be. Raises `PlanError` if the agent is itself Python code.
+    """
+    for key, value in (("function", definition.function), ("model", definition.model)):
+        if value is not None and (key == "function" or split_name(value)[0] == PYTHON):
+            raise PlanError([document.problem(f"{definition.name}: {key} {value}: {OURS_ONLY}", (key,))])
     if definition.kind != "llm":
         return definition, []
     notes, settings = dict(definition.notes), dict(definition.settings)
@@ -283,7 +291,7 @@ def _adopt(
         notes["tools"] = list(definition.tools or ("*",))
         definition.tools = READ_ONLY
     else:
-        choice = resolve_tools(definition, base_dir)
+        choice = resolve_tools(definition, base_dir, functions=False)
         definition.tools = tuple(choice.available)
         if choice.missing:
             notes["tools"] = [missing.name for missing in choice.missing]

@@ -54,6 +54,9 @@ CLAUDE_ONLY = frozenset(
 )
 """Tools of Claude Code that are not here; something similar by its letters would do something else."""
 
+OURS_ONLY = "Python code is taken from agents of .allready/agents and of plans only"
+"""Why it is left out elsewhere: who has a project with files for another program expects no code in them."""
+
 _WITH_ARGUMENT = re.compile(r"([A-Za-z_]\w*)\s*\((.*)\)", re.DOTALL)
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MCP = "mcp__"
@@ -117,16 +120,19 @@ class _NotHere(Exception):
     """A name stands for nothing here; its text says why, and what to do."""
 
 
-def resolve_tools(definition: AgentDefinition, base_dir: Path) -> ToolChoice:
+def resolve_tools(definition: AgentDefinition, base_dir: Path, *, functions: bool = True) -> ToolChoice:
     """Say what the names in the agent's `tools` stand for in the project at `base_dir`.
 
-    Python functions are imported; MCP servers are looked up in the configuration, but not started.
+    Python functions are imported, unless they are not to be had: without `functions` they are missing. MCP
+    servers are looked up in the configuration, but not started.
     """
     choice = ToolChoice()
     if definition.kind == "llm":
         servers = _Servers(base_dir)
         for name in dict.fromkeys(definition.tools or ()):
             try:
+                if not functions and _FUNCTION.fullmatch(name.strip()):
+                    raise _NotHere(OURS_ONLY)
                 _add(choice, name.strip(), servers)
             except _NotHere as error:
                 choice.missing.append(Missing(name, text_of(error) or None))
