@@ -210,7 +210,7 @@ def test_the_store_is_where_it_was_asked_for(plan: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slots = 3\n", "allready.toml: unknown key 'slots'; there are store, max_parallel, quiet"),
+        ("slots = 3\n", "allready.toml: unknown key 'slots'; there are store, model, max_parallel, quiet"),
         ("max_parallel = 0\n", "allready.toml: max_parallel must be a whole number from 1, not 0"),
         ("max_parallel = 'x'\n", "allready.toml: max_parallel must be a whole number from 1, not 'x'"),
         ("max_parallel =\n", "allready.toml: can't be read: "),

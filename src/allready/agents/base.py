@@ -22,7 +22,6 @@ from typing import Any, Protocol
 
 from allready.agents.secrets import Redactor
 from allready.agents.usage import Usage
-from allready.plan.plan import Limits
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes (UTF-8) of an output that are kept in memory and in the store's row; the whole is in a file."""
@@ -93,8 +92,8 @@ class Attempt:
     """Where the plan's file is, for templates; None: `base_dir`."""
     on_usage: Callable[[Usage], None] | None = None
     """Called after each request to a model with what it took."""
-    allowance: Limits = field(default_factory=Limits)
-    """The most that this attempt may use up before the run has reached its limits."""
+    allow: Callable[[], None] | None = None
+    """Called before each request to a model; raises `TransientError` if the run's limits leave no room."""
     redactor: Redactor | None = None
     """Blanks the secrets of this process in what is shown or kept."""
 

@@ -143,9 +143,11 @@ def variables_of(given: list[str] | None) -> dict[str, str]:
 
 
 def limits_of(max_tokens: int | None, max_requests: int | None, max_cost: float | None) -> Limits:
-    """Give the limits of the options."""
+    """Give the limits of the options. Raises `UserError` for a cost of nothing."""
     from allready.plan.plan import Limits
 
+    if max_cost == 0:
+        raise UserError("--max-cost must be more than 0")
     return Limits(max_tokens, max_requests, max_cost)
 
 

@@ -30,7 +30,7 @@ from allready.cli.options import (
 )
 from allready.cli.tables import hint
 from allready.core.states import RunState
-from allready.errors import StoreError
+from allready.errors import StoreError, UserError
 
 if TYPE_CHECKING:
     from allready.cli.progress import Display
@@ -124,9 +124,15 @@ def resume(
                 models=Models(model) if model is not None else None,
                 limits=limits_of(max_tokens, max_requests, max_cost),
             )
-        except RunOwned:
+        except RunOwned as error:
             if opened.run(run_id).status != RunState.PAUSED:
                 raise
+            changed = (model, max_parallel, max_tokens, max_requests, max_cost)
+            if any(option is not None for option in changed):
+                raise UserError(
+                    f"{error}; a run that is driven takes no other limits or model: "
+                    "stop it there first (Ctrl-C), then resume it"
+                ) from None
             return _tell_owner(opened, run_id, json=json)
         return drive(session, json=json, quiet=quiet or settings.quiet, store=store)
 

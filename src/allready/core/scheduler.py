@@ -444,6 +444,10 @@ class DagScheduler(Course):
         if self.validate:
             self.validate_state()
 
+    def put_off(self) -> Iterator[TaskNode]:
+        """Give the ready tasks that wait for their time: for a retry, or because they could not be made."""
+        return (node for due, _, node in self._delayed if node.state is READY and node.not_before == due)
+
     # --- looking in --------------------------------------------------------------------------------------
 
     def why(self, task: str, now: float) -> Why:

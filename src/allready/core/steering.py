@@ -44,6 +44,12 @@ def carry_out(scheduler: DagScheduler, kind: str, task: str | None, now: float) 
         TASK_COMMANDS[kind](scheduler, _find(scheduler, task), now)
 
 
+def for_people(kind: str) -> None:
+    """Raise `CommandRefused` for what only a driver may say."""
+    if kind in DRIVER_COMMANDS:
+        raise CommandRefused(f"there is no command {kind!r}")
+
+
 def _find(scheduler: DagScheduler, task: str) -> TaskNode:
     if task not in scheduler.graph:
         raise CommandRefused(f"the run has no task {task!r}")

@@ -12,7 +12,7 @@ from allready.agents.models import Models, NoModel, price_of, provider_of
 from allready.agents.router import Router
 from allready.core.graph import TaskGraph, TaskSpec
 from allready.core.states import FailureStrategy, RunIf
-from allready.engine.budget import FIRST_GUESS
+from allready.engine.budget import FIRST_GUESS, TURNS_WITH_TOOLS, Need
 from allready.errors import PlanError, Problem
 from allready.plan.imports import import_object
 from allready.plan.plan import (
@@ -22,7 +22,6 @@ from allready.plan.plan import (
     Answer,
     Command,
     Function,
-    Limits,
     Plan,
     Prompt,
     Task,
@@ -36,7 +35,7 @@ PYTHON = "python"
 
 
 ANSWER_TOKENS = 1_000
-"""Written of the tokens that an attempt is first thought to take: a page and a half."""
+"""Written of the tokens that a request is first thought to take: a page and a half."""
 AGGREGATOR = "aggregator"
 """Agent of the task that answers the goal."""
 ASSISTANT = "assistant"
@@ -81,25 +80,39 @@ class Compiled:
         }
 
     @property
-    def model_needs(self) -> dict[str, Limits]:
-        """Give the agents that ask models → the most that one attempt of each may take."""
-        needs = {name: agent.limits for name, agent in self.definitions.items() if agent.kind == "llm"}
+    def model_needs(self) -> dict[str, Need]:
+        """Give the agents that ask models → what one attempt of each may take."""
+        needs = {
+            name: Need(agent.limits, TURNS_WITH_TOOLS if agent.tools else 1)
+            for name, agent in self.definitions.items()
+            if agent.kind == "llm"
+        }
         if self.plan.answer and self.models.default_name is not None:
-            needs[AGGREGATOR] = Limits()
+            needs[AGGREGATOR] = Need()
         for task in self.plan.tasks.values():
             if isinstance(task.body, Prompt) and task.body.by is not None:
-                needs.setdefault(_name_of(task.body.by), Limits())
+                needs.setdefault(_name_of(task.body.by), Need(turns=TURNS_WITH_TOOLS))
         return needs
 
     @property
+    def model_names(self) -> set[str]:
+        """Give the models that its tasks ask, as far as they have names."""
+        agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
+        names = {self.models.name_of(agent.model) for agent in agents}
+        if self.plan.answer:
+            names.add(self.models.default_name)
+        for task in self.plan.tasks.values():
+            if isinstance(task.body, Prompt) and task.body.by is not None:
+                names.add(_model_of(task.body.by, self.models))
+        return {name for name in names if name is not None}
+
+    @property
     def first_cost(self) -> float:
-        """Give what an attempt may cost, in US dollars, before any has ended; 0 if money is not limited."""
+        """Give what a request may cost, in US dollars, before any has ended; 0 if money is not limited."""
         if self.plan.limits.max_cost is None:
             return 0.0
-        agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
-        names = {self.models.name_of(agent.model) for agent in agents} | {self.models.default_name}
         tokens = round(FIRST_GUESS["max_tokens"])
-        prices = [price_of(name, tokens - ANSWER_TOKENS, ANSWER_TOKENS) for name in names if name]
+        prices = [price_of(name, tokens - ANSWER_TOKENS, ANSWER_TOKENS) for name in self.model_names]
         return max((price for price in prices if price is not None), default=0.0)
 
     @property
@@ -111,6 +124,10 @@ class Compiled:
             problem = self.models.problem_of(agent.model)
             if problem is not None:
                 found.setdefault(problem, []).append(agent.name)
+        if self.plan.answer and self.models.default_name is not None:
+            problem = self.models.problem_of(None)
+            if problem is not None:
+                found.setdefault(problem, []).append(AGGREGATOR)
         return [f"agent {', '.join(names)}: {problem}" for problem, names in found.items()]
 
     def compile_task(self, task: Task) -> TaskSpec:
@@ -272,13 +289,14 @@ def _problems_of_agents(compiled: Compiled, *, check_models: bool) -> list[str]:
             problem = "this name stands for whoever answers the goal: rename it"
         if problem is not None:
             problems.append(f"agent {name!r}: {problem}")
+    if check_models and compiled.plan.answer and compiled.models.default_name is not None:
+        problem = compiled.models.problem_of(None)
+        if problem is not None:
+            problems.append(f"agent {AGGREGATOR!r}: {problem}")
     if compiled.plan.limits.max_cost is not None and check_models and not problems:
-        agents = [agent for agent in compiled.definitions.values() if agent.kind == "llm"]
-        names = {compiled.models.name_of(agent.model) for agent in agents}
-        names |= {compiled.models.default_name} if compiled.plan.answer else set()
         problems += [
             f"max_cost can't be kept: the price of {name} is not known; use max_tokens instead"
-            for name in sorted(filter(None, names))
+            for name in sorted(compiled.model_names)
             if price_of(name) is None
         ]
     return problems
@@ -289,6 +307,14 @@ def _name_of(by: Any) -> str:
     if isinstance(by, str):
         return by.rpartition(":")[2].rpartition(".")[2]
     return getattr(by, "name", None) or "agent"
+
+
+def _model_of(by: Any, models: Models) -> str | None:
+    """Give the name of the model that an agent object asks; None if that is not known here."""
+    if isinstance(by, str):
+        by = import_object(by)
+    own = getattr(by, "model", None)
+    return models.name_of(own) if own is None or isinstance(own, str) else own.model_id
 
 
 def _problems_of_object(task: Task, by: Any, models: Models) -> list[str]:

@@ -2,89 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from allready.agents.secrets import Redactor
-from allready.core.scheduler import DagScheduler
+from allready.engine.budget import Budget
 from allready.engine.compile import Compiled
-from allready.engine.loop import Command
+from allready.engine.loop import Command, SchedulerLoop
 from allready.errors import AllreadyError
 from allready.plan.models import TaskFile, TaskSettings
 from allready.plan.plan import Prompt
 from allready.plan.tasks import make_task
 from allready.plan.template import render
 from allready.planning.draft import DEFAULTS, DraftTask, plan_document, task_entry
-from allready.planning.events import Again, Noted, PlanningFailed, Waiting, Written
+from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
 from allready.planning.planner import LlmPlanner
+from allready.store.contract import JournalEvent
+
+_log = logging.getLogger(__name__)
 
 RAW_FILE = "plan-as-written.txt"
 """In the run's folder: what the model wrote, if no plan could be made of it."""
 
 
+PLANNER = "planning"
+"""Who asks models for the plan, in the budget; no attempt is called so."""
+
+
 class Growing:
     """Takes tasks from a planner into a run's plan and graph, and closes the graph at the end.
 
-    `note` adds something to the run's journal, `wake` has it looked at. What was taken is fixed: it may run
-    already.
+    What was taken is fixed: it may run already. `note` adds something to the run's journal. `on_planned` is
+    told all tasks when the plan is complete.
     """
 
     def __init__(
         self,
         compiled: Compiled,
-        scheduler: DagScheduler,
+        loop: SchedulerLoop,
         planner: LlmPlanner,
+        budget: Budget,
         *,
         clock: Callable[[], float],
         note: Callable[[str, dict[str, Any]], None],
-        wake: Callable[[], None],
         folder: Callable[[], Path],
         redactor: Redactor,
+        on_planned: Callable[[Sequence[DraftTask]], None] | None,
     ) -> None:
         self._compiled = compiled
-        self._scheduler = scheduler
+        self._loop = loop
+        self._scheduler = loop.scheduler
         self._planner = planner
+        self._budget = budget
         self._clock = clock
         self._note = note
-        self._wake = wake
         self._folder = folder
         self._redactor = redactor
+        self._on_planned = on_planned
         self._defaults = TaskSettings.model_validate(DEFAULTS)
-        self.taken: list[DraftTask] = [_draft_of(compiled, name) for name in compiled.plan.tasks]
-        """All tasks so far, in the order in which they were written."""
+        self._taken = [_draft_of(compiled, name) for name in compiled.plan.tasks]
+        self._writing: asyncio.Task[None] | None = None
+        planner.on_usage = partial(budget.take, PLANNER)
+        planner.allow = partial(budget.allow, PLANNER)
 
-    async def grow(self) -> Command | None:
-        """Write the plan to its end. If there is no complete one, gives what the run has to be told.
+    def go_on(self) -> None:
+        """Have the plan written, unless it is complete, or is being written."""
+        if self._scheduler.graph.open and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._write())
 
-        The graph stays open then, and what was taken stays, as when this is canceled.
-        """
-        plan = self._compiled.plan
-        self._tell("plan.started", {"taken": len(self.taken)} if self.taken else {})
+    def observe(self, events: Sequence[JournalEvent]) -> None:
+        """Go on when the run does, after a pause or a failure."""
+        if any(event.type == "run.resumed" for event in events):
+            self.go_on()
+
+    async def stop(self) -> bool:
+        """Stop the planner and its request; what was taken stays. Says whether there was one to stop."""
+        writing = self._writing
+        if writing is None or writing.done():
+            return False
+        writing.cancel()
+        await asyncio.wait([writing])
+        return True
+
+    async def _write(self) -> None:
+        """Write the plan to its end, or tell the run why it has none."""
+        self._budget.reserve(PLANNER, PLANNER)
         try:
-            async for event in self._planner.write(plan.goal, taken=tuple(self.taken), keep=True):
-                match event:
-                    case Written(task):
-                        self._take(task)
-                    case Noted(text):
-                        self._tell("plan.noted", {"text": text})
-                    case Again(reason, problems):
-                        self._tell("plan.again", {"reason": reason, "problems": list(problems)})
-                    case Waiting(reason, delay):
-                        self._tell("plan.waiting", {"reason": reason, "delay": round(delay, 3)})
+            command = await self._grow()
+            if command is not None:
+                self._loop.steer(command)
+        except Exception as error:
+            self._loop.fail(error)
+        finally:
+            self._budget.settle(PLANNER)
+            self._loop.wake()
+
+    async def _grow(self) -> Command | None:
+        """Give None for a complete plan, else what the run has to be told; the graph stays open then."""
+        plan = self._compiled.plan
+        self._tell("plan.started", {"taken": len(self._taken)} if self._taken else {})
+        try:
+            written = self._planner.write(plan.goal, taken=tuple(self._taken), keep=True)
+            async with aclosing(written) as events:
+                async for event in events:
+                    self._hear(event)
         except PlanningFailed as error:
             if error.at_limit:
-                return Command("limit", str(error))
-            return Command("fail", f"planning failed: {error}{self._keep_raw(error.raw)}")
+                self._budget.paused_for = self._budget.refused
+                return Command("limit", self._redactor.text(str(error)))
+            return self._failed(error, self._keep_raw(error.raw))
         except AllreadyError as error:
-            return Command("fail", f"planning failed: {error}")
+            return self._failed(error)
         now = self._clock()
         if plan.answer:
             self._scheduler.add_tasks([self._compiled.add_answer()], now)
         self._scheduler.close(now)
         self._keep_document()
-        self._wake()
+        if self._on_planned is not None:
+            try:
+                self._on_planned(self._taken)
+            except Exception:
+                _log.exception("the plan is complete, but whoever wanted to be told failed")
         return None
+
+    def _hear(self, event: PlannerEvent) -> None:
+        match event:
+            case Written(task):
+                self._take(task)
+            case Noted(text):
+                self._tell("plan.noted", {"text": text})
+            case Again(reason, problems):
+                self._tell("plan.again", {"reason": reason, "problems": list(problems)})
+            case Waiting(reason, delay):
+                self._tell("plan.waiting", {"reason": reason, "delay": round(delay, 3)})
+
+    def _failed(self, error: Exception, kept: str = "") -> Command:
+        return Command("fail", self._redactor.text(f"planning failed: {error}{kept}"))
 
     def _take(self, draft: DraftTask) -> None:
         task = make_task(TaskFile.model_validate(task_entry(draft)), self._defaults, ())
@@ -96,19 +154,19 @@ class Growing:
             del self._compiled.plan.tasks[task.id]
             raise
         self._compiled.specs.append(spec)
-        self.taken.append(draft)
+        self._taken.append(draft)
         self._keep_document()
-        self._wake()
+        self._loop.wake()
 
     def _keep_document(self) -> None:
         """Bring the plan as it is stored up to what was taken."""
         plan = self._compiled.plan
-        written = plan_document(plan.goal, self.taken, limits=plan.limits, max_parallel=plan.max_parallel)
+        written = plan_document(plan.goal, self._taken, limits=plan.limits, max_parallel=plan.max_parallel)
         plan.document = {**(plan.document or {}), **written}
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._note(kind, self._redactor.json(data))
-        self._wake()
+        self._loop.wake()
 
     def _keep_raw(self, raw: str) -> str:
         if not raw:

@@ -72,6 +72,9 @@ class MemoryJournal:
             for observer in self._observers:
                 observer(events)
 
+    async def keep_memory(self) -> None:
+        """Do nothing: there is nobody to remember it for."""
+
     def check_lease(self) -> None:
         """Do nothing: a run in memory can't be taken away."""
 
@@ -131,6 +134,12 @@ class StoreJournal:
         batch = self._take()
         if batch is not None:
             self._tell(batch, await self.in_writer(self._write, batch))
+
+    async def keep_memory(self) -> None:
+        """Make durable what a resumed run must know, without any event."""
+        memory = {**run_memory(self._scheduler), **self._extra.memory()}
+        batch = Batch(run={"memory": memory})
+        await self.in_writer(self.store.commit, self._lease.run_id, self._lease.epoch, batch)
 
     def commit_now(self) -> None:
         """Do the same where there is no event loop."""

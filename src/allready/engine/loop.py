@@ -295,12 +295,14 @@ class SchedulerLoop:
         return handle
 
     def _pause_at_limit(self, now: float) -> None:
-        """Pause when only a higher limit helps, and all that can go on without one has ended."""
+        """Pause when only a higher limit helps, and nothing that goes on without one is under way or due."""
         assert self.budget is not None
         scheduler = self.scheduler
         reached, self.budget.reached = self.budget.reached, None
         going = scheduler.status is RunState.RUNNING and scheduler.ending is None
-        if reached is not None and going and not scheduler.graph.active:
+        if reached is None or not going or scheduler.graph.active:
+            return
+        if all(self.budget.asks_models(node.agent) for node in scheduler.put_off()):
             self.budget.paused_for = reached
             scheduler.command("limit", reached.text, now)
 

@@ -19,6 +19,7 @@ from allready.agents.secrets import Redactor, secret_values
 from allready.core.events import Change, Completed, Outcome
 from allready.core.scheduler import DagScheduler
 from allready.core.states import RunState
+from allready.core.steering import for_people
 from allready.engine.answer import answer_of
 from allready.engine.budget import Budget, Reached
 from allready.engine.compile import Compiled
@@ -27,7 +28,7 @@ from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
 from allready.engine.worker import Worker, current_sub_agent
-from allready.errors import LeaseLost, StoreError
+from allready.errors import CommandRefused, LeaseLost, OutsideError, StoreError
 from allready.plan.plan import DEFAULT_SLOTS, Plan
 from allready.planning.draft import DraftTask
 from allready.pool.manager import SubAgentManager
@@ -35,10 +36,9 @@ from allready.store.contract import CommandRow, Lease, Store
 from allready.store.lease import LeaseKeeper
 
 if TYPE_CHECKING:
+    from allready.engine.growing import Growing
     from allready.planning.planner import LlmPlanner
 
-PLANNER = "planning"
-"""Who asks models for the plan, in the budget; no attempt is called so."""
 driven_here: set[str] = set()
 """Ids of the stored runs that this process drives at present."""
 
@@ -138,7 +138,57 @@ class Session:
         return await self._drive(wait_for_person)
 
     async def _drive(self, wait_for_person: bool) -> RunResult:
-        worker = Worker(
+        keeper = self._make_keeper()
+        observers = list(self._observers)
+        self._journal = self._make_journal(keeper, observers)
+        self._loop = SchedulerLoop(
+            self.scheduler,
+            self.pool,
+            self._make_worker(),
+            run_id=self.id,
+            clock=self.clock,
+            journal=self._journal,
+            on_outcome=self._on_outcome,
+            wait_for_person=wait_for_person,
+            redact=self._redactor.text,
+            budget=self.budget if self.compiled.model_needs else None,
+        )
+        growing = None
+        try:
+            if keeper is not None:
+                driven_here.add(self.id)
+                keeper.start()
+            if self._planner is not None and self.scheduler.graph.open:
+                growing = self._make_growing(self._planner, self._loop)
+                observers.append(growing.observe)
+                growing.go_on()
+            await self._loop.run()
+        except BaseException as error:
+            if self._lost is not None and self._lost is not error:
+                raise self._lost from error
+            raise
+        finally:
+            try:
+                await self._stop_asking(growing)
+            finally:
+                await self._let_go(keeper)
+        return self.result()
+
+    async def _stop_asking(self, growing: Growing | None) -> None:
+        """End all requests to models that are no attempts, and their connections."""
+        if growing is not None and await growing.stop() and self._lost is None:
+            assert self._journal is not None
+            try:
+                await self._journal.keep_memory()  # what its request took is in no event
+            except OutsideError as error:
+                _log.warning("what the plan of run %s took is not recorded: %s", self.id, error)
+        try:
+            await self.compiled.models.close()
+        except Exception:  # of the provider's library: the run has ended as it has
+            _log.exception("connections to models can't be closed")
+
+    def _make_worker(self) -> Worker:
+        return Worker(
             self.compiled,
             self.scheduler.graph,
             self._results,
@@ -149,83 +199,32 @@ class Session:
             on_output=self.on_output,
             budget=self.budget,
         )
-        keeper = self._make_keeper()
-        if keeper is None:
-            self._journal = MemoryJournal(self.scheduler, self._observers)
-        else:
-            assert self.store is not None
-            assert self._lease is not None
-            self._journal = StoreJournal(
-                self.store,
-                self._lease,
-                keeper.valid,
-                self.scheduler,
-                self.folder,
-                self._observers,
-                extra=RunExtra(self.budget.memory, lambda: self.plan.document, self._title, self._answer),
-            )
-        self._loop = SchedulerLoop(
-            self.scheduler,
-            self.pool,
-            worker,
-            run_id=self.id,
-            clock=self.clock,
-            journal=self._journal,
-            on_outcome=self._on_outcome,
-            wait_for_person=wait_for_person,
-            redact=self._redactor.text,
-            budget=self.budget if self.compiled.model_needs else None,
-        )
-        growing: asyncio.Task[None] | None = None
-        try:
-            if keeper is not None:
-                driven_here.add(self.id)
-                keeper.start()
-            if self._planner is not None and self.scheduler.graph.open:
-                growing = asyncio.create_task(self._grow(self._planner, self._loop))
-            await self._loop.run()
-        except BaseException as error:
-            if self._lost is not None and self._lost is not error:
-                raise self._lost from error
-            raise
-        finally:
-            if growing is not None:
-                growing.cancel()
-                await asyncio.wait([growing])
-            await self.compiled.models.close()
-            await self._let_go(keeper)
-        return self.result()
 
-    async def _grow(self, planner: LlmPlanner, loop: SchedulerLoop) -> None:
-        """Have the rest of the plan written, while what is there already runs."""
+    def _make_journal(
+        self, keeper: LeaseKeeper | None, observers: Sequence[Observer]
+    ) -> MemoryJournal | StoreJournal:
+        if keeper is None or self.store is None or self._lease is None:
+            return MemoryJournal(self.scheduler, observers)
+        extra = RunExtra(self.budget.memory, lambda: self.plan.document, self._title, self._answer)
+        return StoreJournal(
+            self.store, self._lease, keeper.valid, self.scheduler, self.folder, observers, extra=extra
+        )
+
+    def _make_growing(self, planner: LlmPlanner, loop: SchedulerLoop) -> Growing:
+        """Give what has the rest of the plan written, while what is there already runs."""
         from allready.engine.growing import Growing
 
-        planner.on_usage = partial(self.budget.take, PLANNER)
-        growing = Growing(
+        return Growing(
             self.compiled,
-            self.scheduler,
+            loop,
             planner,
+            self.budget,
             clock=self.clock,
             note=self.note,
-            wake=loop.wake,
             folder=lambda: self.folder,
             redactor=self._redactor,
+            on_planned=self.on_planned,
         )
-        try:
-            self.budget.reserve(PLANNER, PLANNER)
-            planner.allowance = self.budget.allowance(PLANNER)
-            command = await growing.grow()
-            if command is not None:
-                if command.kind == "limit":
-                    self.budget.pause_for_planning(str(command.task))
-                loop.steer(command)
-            elif self.on_planned is not None:
-                self.on_planned(growing.taken)
-        except Exception as error:
-            loop.fail(error)
-        finally:
-            self.budget.settle(PLANNER)
-            loop.wake()
 
     def _make_keeper(self) -> LeaseKeeper | None:
         if self.store is None or self._lease is None:
@@ -262,7 +261,7 @@ class Session:
             self._loop.fail(error)
 
     def _on_outcome(self, task: str, handle: str, outcome: Outcome) -> None:
-        usage = self.budget.settle(handle)
+        usage = self.budget.settle(handle, completed=isinstance(outcome, Completed))
         if usage and self._journal is not None:
             self._journal.keep_usage(handle, usage)
         node = self.scheduler.graph[task]
@@ -294,7 +293,11 @@ class Session:
             stored = self._load_now([task for task in tasks if graph[task].index not in last])
             return {task: stored[task] if task in stored else last[graph[task].index] for task in tasks}
 
-        return answer_of(self.plan, graph, self.status, read)
+        try:
+            return answer_of(self.plan, graph, self.status, read)
+        except StoreError as error:  # a file of an output is gone: the run has ended all the same
+            _log.warning("run %s has no answer: %s", self.id, error)
+            return None
 
     # --- steering -------------------------------------------------------------------------------------
 
@@ -321,7 +324,13 @@ class Session:
     def _take_commands(self, commands: list[CommandRow]) -> None:
         assert isinstance(self._journal, StoreJournal)
         for command in commands:
-            self.steer(command.kind, command.task, partial(self._journal.command_done, command.id))
+            answer = partial(self._journal.command_done, command.id)
+            try:
+                for_people(command.kind)
+            except CommandRefused as error:
+                answer(str(error))
+            else:
+                self.steer(command.kind, command.task, answer)
 
     # --- the end --------------------------------------------------------------------------------------
 

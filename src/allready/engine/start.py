@@ -21,7 +21,7 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_json
 from allready.core.states import RUN_ENDED, RunState
 from allready.engine.budget import MEMORY as BUDGET_MEMORY
-from allready.engine.compile import ASSISTANT, Compiled, compile_plan
+from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.session import MonotonicClock, Session, driven_here
 from allready.errors import PlanError, Problem, RunOwned, UserError
@@ -181,7 +181,10 @@ def resume_session(
         resources = pool.resources if pool is not None else None
         growing = bool(row.memory.get("open"))
         models = models or Models(row.options.get("model"))
-        compiled = compile_plan(plan or stored_plan(row), agents, resources, models, growing=growing)
+        plan = plan or stored_plan(row)
+        raised = Limits(**row.memory.get("limits", {})).with_others(limits or Limits())
+        plan.limits = plan.limits.with_others(raised)
+        compiled = compile_plan(plan, agents, resources, models, growing=growing)
         compiled.definitions.update(agents)  # also those that the router would not choose again
         compiled.use_specs(_same_specs(compiled, rows, row))
         end_leftovers(run_id)
@@ -198,7 +201,6 @@ def resume_session(
             planner=_planner_again(compiled, row) if growing else None,
             budget={name: row.memory[name] for name in BUDGET_MEMORY if name in row.memory},
         )
-        session.budget.raise_to(limits or Limits())
         if row.last_seq == 0:  # its process ended before the first commit
             session.note_created()
         elif row.status == RunState.RUNNING:
@@ -218,7 +220,7 @@ def _planner_again(compiled: Compiled, row: RunRow) -> LlmPlanner:
     """Give the planner that writes the rest of a plan."""
     from allready.planning.planner import LlmPlanner
 
-    agents = [agent for name, agent in compiled.known.items() if name != ASSISTANT]
+    agents = [agent for agent in compiled.known.values() if agent.settings != ASSISTANT_SETTINGS]
     return LlmPlanner(compiled.models.get(), agents, max_tasks=row.options["max_tasks"])
 
 

@@ -10,7 +10,9 @@ from allready.agents.leftovers import end_leftovers
 from allready.core.graph import TaskGraph
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
-from allready.engine.journal import StoreJournal
+from allready.core.steering import for_people
+from allready.engine.budget import MEMORY as BUDGET_MEMORY
+from allready.engine.journal import RunExtra, StoreJournal
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
 from allready.errors import CommandRefused, RunOwned
@@ -97,11 +99,21 @@ def decide_pending(store: Store, run_id: str) -> None:
 def _decide(store: Store, row: RunRow, lease: Lease) -> None:
     scheduler, clock = stored_scheduler(store, row, lease.last_seen)
     end = time.monotonic() + LEASE_SECONDS
-    journal = StoreJournal(store, lease, lambda: time.monotonic() < end, scheduler, Path(row.folder), [])
+    kept = {name: row.memory[name] for name in BUDGET_MEMORY if name in row.memory}
+    journal = StoreJournal(
+        store,
+        lease,
+        lambda: time.monotonic() < end,
+        scheduler,
+        Path(row.folder),
+        [],
+        extra=RunExtra(memory=lambda: kept),
+    )
     try:
         for command in store.pending_commands(row.id):
             refused = None
             try:
+                for_people(command.kind)
                 scheduler.command(command.kind, command.task, clock())
             except CommandRefused as error:
                 refused = str(error)

@@ -203,7 +203,7 @@ class Worker:
                 await in_thread(models.get, "allready model") if has_model else None,
                 on_text=spoken.text,
                 on_usage=attempt.on_usage,
-                allowance=attempt.allowance,
+                allow=attempt.allow,
             )
             text = spoken.finish(await aggregator.answer(plan.goal, outputs, gone))
         return TaskResult(cut_middle(without_last_newline(text)), output_file=spoken.file)
@@ -273,7 +273,7 @@ class Worker:
             hold_place=sub_agent.hold_place,
             run_folder=run_folder,
             on_usage=partial(self._budget.take, sub_agent.handle),
-            allowance=self._budget.allowance(sub_agent.handle),
+            allow=partial(self._budget.allow, sub_agent.handle),
             redactor=self._redactor,
         )
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from allready.agents.base import Dependency
 from allready.agents.context import TITLE_LIMIT, cut_parts, printable, share_by_need
-from allready.agents.usage import Usage, limit_reached
+from allready.agents.usage import Usage
 from allready.errors import TaskError, TransientError
-from allready.plan.plan import Limits
 from allready.planning.prompts import AGGREGATOR, SHOWN_MISSING, answer_prompt, missing_line
 from allready.planning.requests import CUT_OFF, Request
 
@@ -32,8 +31,9 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
 class LlmAggregator:
     """Answers goals with a model; without one, or if it fails, the outputs are put together as they are.
 
-    `on_text` is called with each piece of the answer as it comes, `on_usage` after the request. `allowance`
-    is the most that it may use up, `budget` the characters of outputs that the model is shown.
+    `on_text` is called with each piece of the answer as it comes, `allow` before the request, which it may
+    refuse with a `TransientError`, `on_usage` after it. `budget` is the number of characters of outputs that
+    the model is shown.
     """
 
     def __init__(
@@ -42,27 +42,27 @@ class LlmAggregator:
         *,
         on_text: Callable[[str], None] | None = None,
         on_usage: Callable[[Usage], None] | None = None,
-        allowance: Limits = Limits(),  # noqa: B008 - frozen
+        allow: Callable[[], None] | None = None,
         budget: int = ANSWER_BUDGET,
     ) -> None:
         self._model = model
         self._on_text = on_text
         self._on_usage = on_usage
-        self._allowance = allowance
+        self._allow = allow
         self._budget = budget
 
     async def answer(self, goal: str, outputs: Sequence[Dependency], missing: Sequence[Dependency]) -> str:
         """Give the answer as Markdown; the ids of all that are `missing` stand in it.
 
-        Raises `TransientError` if the provider refuses for now (what came until then was told to `on_text`).
+        Raises `TransientError` if the provider refuses for now (what came until then was told to `on_text`),
+        or `allow` does.
         Whatever else goes wrong is said in a note above the composition that is given then.
         """
         model = self._model
         if model is None or not outputs:
             return self._composed(goal, outputs, missing, None)
-        limit = limit_reached(Usage(), self._allowance)
-        if limit is not None:
-            return self._composed(goal, outputs, missing, f"the limit of {limit} is reached")
+        if self._allow is not None:
+            self._allow()
         request = Request(
             model, AGGREGATOR, answer_prompt(goal, outputs, missing, self._budget), None, self._on_usage
         )

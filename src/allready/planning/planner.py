@@ -64,6 +64,8 @@ class LlmPlanner:
         self._seed = secrets.randbits(64) if seed is None else seed
         self._in_words = False
         """Whether the shape of a plan is only told in words."""
+        self.allow: Callable[[], None] | None = None
+        """Called before each request; raises `TransientError` if a run's limits leave no room for it."""
         self.used = Usage()
         """By all requests so far."""
 
@@ -141,6 +143,11 @@ class LlmPlanner:
         if limit is not None:
             message = f"planning has reached the limit of {limit} before there was a valid plan: raise it"
             raise PlanningFailed(message, problems, _raw(rounds), at_limit=True)
+        if self.allow is not None:
+            try:
+                self.allow()
+            except TransientError as error:
+                raise PlanningFailed(str(error), problems, _raw(rounds), at_limit=True) from error
 
 
 class _Attempt:
