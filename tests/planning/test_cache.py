@@ -104,6 +104,15 @@ def test_the_oldest_plans_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["key3", "key9"]
 
 
+def test_another_process_may_prune_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "KEPT", 1)
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    (tmp_path / "stays.json").mkdir()  # can't be removed
+    os.utime(tmp_path / "stays.json", (1, 1))
+    PlanCache(tmp_path).put("key", "Why?", TASKS)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["key", "stays"]
+
+
 def test_the_file_is_for_people_too(tmp_path: Path) -> None:
     PlanCache(tmp_path).put("key", "Why?", TASKS)
     document: Any = json.loads((tmp_path / "key.json").read_text())

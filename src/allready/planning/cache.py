@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -74,6 +75,15 @@ class PlanCache:
         return self.folder / f"{key}{_SUFFIX}"
 
     def _prune(self) -> None:
-        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
+        """Remove the oldest plans; another process may be doing the same."""
+        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_changed_at)
         for path in files[: max(len(files) - KEPT, 0)]:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it is gone already
+        return 0
