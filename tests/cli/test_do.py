@@ -245,8 +245,11 @@ def test_no_valid_plan_is_an_error_that_keeps_what_the_model_wrote(tmp_path: Pat
 def test_where_nothing_can_be_kept_that_is_told(tmp_path: Path) -> None:
     (tmp_path / ".allready").mkdir()
     (tmp_path / ".allready" / "plans").write_text("no folder")
-    server, project = with_plan(tmp_path, PLAN, INVALID)
+    server, project = with_plan(tmp_path, PLAN, PLAN, INVALID)
     with server:
+        done = project.do(GOAL, "--yes")
+        assert done.returncode == 0, "the run is none the worse for it"
+        assert "warning: the plan can't be kept for the next time: " in done.stderr
         done = project.do(GOAL, "--plan-only")
         assert done.returncode == 0, done.stderr
         assert [task["id"] for task in yaml.safe_load(done.stdout)["tasks"]] == IDS
@@ -285,6 +288,32 @@ def test_agents_that_can_not_work_are_left_out_with_a_warning(project: Project) 
     asked = next(request for request in project.server.requests if request.for_a_plan)
     assert "near" in asked.instructions + asked.prompt
     assert "far" not in asked.instructions.split() + asked.prompt.split()
+
+
+def test_a_plan_has_the_resources_that_its_agents_need(tmp_path: Path) -> None:
+    agents = tmp_path / ".allready" / "agents"
+    agents.mkdir(parents=True)
+    for name, needs in (
+        ("reader", "{browser: 1, gpu: 2}"),
+        ("surfer", "{browser: 3}"),
+        ("idle", "{tape: 1}"),
+    ):
+        (agents / f"{name}.md").write_text(
+            f"---\ndescription: A {name}\nresources: {needs}\n---\nYou work.\n"
+        )
+    plan = [task | {"agent": agent} for task, agent in zip(PLAN, ("reader", "surfer", "reader"), strict=True)]
+    with ScriptedServer(RULES, plan=plan) as server:
+        project = Project(tmp_path, server)
+        for arguments in (["--yes"], ["--yes"]):  # while it is written, and from before
+            done = project.do(GOAL, *arguments, "--json")
+            assert done.returncode == 0, done.stderr
+            assert lines_of(done.stdout)[-1]["status"] == "completed"
+        assert project.planned == 1
+        done = project.do(GOAL, "--plan-only", "-o", "plan.yaml")
+        assert done.returncode == 0, done.stderr
+        written = yaml.safe_load((tmp_path / "plan.yaml").read_text())
+        assert written["resources"] == {"browser": 3, "gpu": 2}
+        assert project.call("validate", "plan.yaml").returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,11 +1,12 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from allready.agents.definitions import AgentDefinition
 from allready.plan.dump import plan_to_yaml
 from allready.plan.load import load_plan
 from allready.plan.plan import Limits, Prompt
 from allready.plan.template import literal, names_used, render
-from allready.planning.draft import DraftTask, plan_document, task_entry
+from allready.planning.draft import DraftTask, needed_resources, plan_document, task_entry
 
 TEMPLATE_LIKE = st.lists(
     st.sampled_from(
@@ -57,7 +58,15 @@ def test_a_document_in_the_order_of_plan_files() -> None:
         "defaults:\n  failure_strategy: skip\n  max_retries: 1\n"
         "tasks:\n- id: a\n  prompt: Do it.\n"
     )
-    assert set(plan_document("Why?", tasks)) == {"goal", "answer", "defaults", "tasks"}
+    assert plan_document("Why?", tasks, resources={"gpu": 2})["resources"] == {"gpu": 2}
+    assert set(plan_document("Why?", tasks, resources={})) == {"goal", "answer", "defaults", "tasks"}
+
+
+def test_the_resources_that_agents_need_are_those_of_the_largest_demand() -> None:
+    needs: list[dict[str, int]] = [{"browser": 1, "gpu": 2}, {}, {"browser": 3}]
+    agents = [AgentDefinition.from_settings(f"a{n}", {"resources": need}) for n, need in enumerate(needs)]
+    assert needed_resources(agents) == {"browser": 3, "gpu": 2}
+    assert needed_resources([]) == {}
 
 
 @settings(deadline=None)

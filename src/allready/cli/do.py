@@ -228,22 +228,34 @@ class _Wish:
         try:
             cache.put(self.key(cache), self.request.goal, tasks)
         except OSError as error:
-            print(f"warning: the plan can't be kept for the next time: {error}", file=sys.stderr)
+            print(f"warning: the plan can't be kept for the next time: {clean(str(error))}", file=sys.stderr)
 
     def plan(self) -> tuple[dict[str, Any], Usage]:
         """Give the plan as a document, from before or written now, and what the writing took."""
         from allready.agents.usage import Usage
         from allready.cli.plan_writing import write_plan
-        from allready.planning.draft import plan_document
 
         tasks, usage = self.cached(), Usage()
         if tasks is None:
             written = write_plan(self.request, self.plans_folder(), quiet=self.quiet)
             tasks, usage = written.tasks, written.usage
             self.keep(tasks)
+        return self.document(tasks, self.max_parallel), usage
+
+    def document(self, tasks: Sequence[DraftTask], max_parallel: int | None = None) -> dict[str, Any]:
+        """Give the plan of these tasks, with a pool that has what their agents need."""
+        from allready.planning.draft import needed_resources, plan_document
+
         request = self.request
-        document = plan_document(request.goal, tasks, limits=request.limits, max_parallel=self.max_parallel)
-        return document, usage
+        named = {task.agent for task in tasks}
+        agents = [agent for agent in request.agents.values() if None in named or agent.name in named]
+        return plan_document(
+            request.goal,
+            tasks,
+            limits=request.limits,
+            max_parallel=max_parallel,
+            resources=needed_resources(agents),
+        )
 
     def write_only(self, file: Path | None) -> int:
         """Write the plan to a file (it is overwritten, as by `graph -o`), or to standard output."""
@@ -303,19 +315,19 @@ class _Wish:
         from allready.engine.start import new_session
         from allready.plan.load import plan_from_document
         from allready.plan.plan import Plan
-        from allready.planning.draft import plan_document
+        from allready.planning.draft import needed_resources
         from allready.planning.planner import LlmPlanner
 
         request = self.request
         tasks = self.cached()
         if tasks is not None:
-            document = plan_document(request.goal, tasks, limits=request.limits)
-            plan = plan_from_document(document, known_agents=request.agents)
+            plan = plan_from_document(self.document(tasks), known_agents=request.agents)
             return self._planned_session(self._compile(plan), store, Usage())
         models = Models(request.model)
         planner = LlmPlanner(models.get(), list(request.agents.values()), max_tasks=request.max_tasks)
+        resources = needed_resources(request.agents.values())
         session = new_session(
-            Plan(request.goal, answer=True, limits=request.limits),
+            Plan(request.goal, answer=True, limits=request.limits, resources=resources),
             agents=request.agents,
             store=store,
             max_parallel=self.max_parallel or self.settings.max_parallel,

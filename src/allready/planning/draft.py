@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from allready.agents.definitions import AgentDefinition
 from allready.plan.plan import Limits
 from allready.plan.template import literal
 
@@ -45,12 +46,27 @@ def plan_document(
     *,
     limits: Limits | None = None,
     max_parallel: int | None = None,
+    resources: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Give what a plan file with these tasks holds: it ends with an answer to the goal."""
+    """Give what a plan file with these tasks holds: it ends with an answer to the goal.
+
+    `resources` are those of the pool; `needed_resources` gives the fewest that agents can work with.
+    """
     document: dict[str, Any] = {"goal": goal, "answer": True}
     if max_parallel is not None:
         document["max_parallel"] = max_parallel
+    if resources:
+        document["resources"] = dict(resources)
     set_limits = {key: value for key, value in asdict(limits or Limits()).items() if value is not None}
     if set_limits:
         document["limits"] = set_limits
     return {**document, "defaults": dict(DEFAULTS), "tasks": [task_entry(task) for task in tasks]}
+
+
+def needed_resources(agents: Iterable[AgentDefinition]) -> dict[str, int]:
+    """Give, for each resource that agents need, as many units as the one with the largest demand."""
+    needed: dict[str, int] = {}
+    for agent in agents:
+        for name, amount in agent.resources.items():
+            needed[name] = max(amount, needed.get(name, 0))
+    return needed
