@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,17 @@ from allready.agents.models import (
 )
 from allready.errors import UserError
 
+
+class Priced(EchoModel):
+    """A model object of a provider whose prices are known."""
+
+    @property
+    def system(self) -> str:
+        return "openai"
+
+
 HELD = EchoModel()
+PRICED = Priced(model_name="gpt-6.1-terra")
 NO_MODEL = "just a text"
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY")
 wires = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.model)
@@ -134,6 +145,8 @@ def test_prices() -> None:
     assert price_of("ollama:qwen3") is None
     assert price_of("openai:some-model-of-mine") is None
     assert price_of("python:package.module:object") is None
+    assert price_of("python:tests.agents.test_models:HELD") is None
+    assert price_of("python:tests.agents.test_models:PRICED") == price_of("openai:gpt-6.1-terra")
 
 
 def test_the_models_of_agents() -> None:
@@ -184,7 +197,27 @@ def test_a_name_without_a_provider_is_told(name: str) -> None:
 
 def test_providers_that_are_not_in_the_table_may_work() -> None:
     assert check_model("litellm:some-model") is None
-    assert check_model("python:package.module:object") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:model", "No module named 'no_such_module'"),
+        ("tests.agents.test_models:missing", "has no attribute 'missing'"),
+        ("tests.agents.test_models:NO_MODEL", "no pydantic-ai model but str"),
+        ("module_that_ends_the_program:model", "SystemExit: 3"),
+    ],
+)
+def test_a_model_object_that_can_not_be_used_is_told_before_it_is_needed(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module_that_ends_the_program.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for problem in (check_model(f"python:{name}"), Models(f"python:{name}").problem_of(None)):
+        assert problem is not None
+        assert problem.startswith(f"model python:{name}: ")
+        assert said in problem
+    assert check_model("python:tests.agents.test_models:HELD") is None
 
 
 def test_checks_import_no_library_of_models() -> None:
@@ -291,6 +324,17 @@ async def test_a_model_object_is_the_runs_model() -> None:
     assert models.get() is models.get("inherit") is models.get(models.name_of(None)) is HELD
     assert models.problem_of(None) is None
     await models.close()
+
+
+def test_the_name_by_which_another_process_finds_the_runs_model_again() -> None:
+    assert (Models().stored_name, Models().has_object) == (None, False)
+    named = Models("gpt-6.1-terra")
+    assert (named.stored_name, named.has_object) == ("openai:gpt-6.1-terra", False)
+    held = Models(HELD)
+    assert (held.stored_name, held.has_object) == ("python:tests.agents.test_models:HELD", True)
+    assert Models(held.stored_name).get() is HELD
+    mine = Models(EchoModel())
+    assert (mine.stored_name, mine.has_object, mine.default_name) == (None, True, "test:test")
 
 
 # --- over the wire ----------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import STORE, Call, call_process, make_run, write_plan
+from tests.cli.conftest import STORE, Call, call_process, make_run, stored, write_plan
 
 WRONG = Path(__file__).parents[1] / "plan" / "wrong"
 LIMITED = {"too_many_tasks.yaml"}
@@ -148,6 +150,59 @@ def test_that_no_model_can_be_used_here_is_no_fault_of_a_plan(
     assert call("run", "plan.yaml").code == 2
     monkeypatch.setenv("ALLREADY_MODEL", "ollama:anything")
     assert call("validate", "plan.yaml").err == ""
+
+
+def write_project(name: str) -> None:
+    """Make a module, and agents and a plan that name what is in it."""
+    Path(f"{name}.py").write_text(
+        "from allready.testing import Call, ScriptedModel\n"
+        "def look(place: str) -> str:\n    return f'saw {place}'\n"
+        "def shout(prompt: str) -> str:\n    return prompt.upper()\n"
+        "model = ScriptedModel({'Look': [Call('look', {'place': 'here'}), 'done']})\n",
+        encoding="utf-8",
+    )
+    folder = Path(".allready/agents")
+    folder.mkdir(parents=True)
+    (folder / "loud.md").write_text(f"---\nkind: python\nfunction: {name}:shout\n---\n", encoding="utf-8")
+    looks = f"---\ndescription: Looks\nmodel: python:{name}:model\ntools: ['{name}:look']\n---\nLook.\n"
+    (folder / "looker.md").write_text(looks, encoding="utf-8")
+    write_plan("tasks: [{id: a, agent: loud, prompt: hi}, {id: b, agent: looker, prompt: Look}]")
+
+
+@pytest.mark.parametrize("command", ["validate", "run", "graph"])
+def test_functions_and_models_of_the_project_are_found(command: str, call: Call) -> None:
+    name = f"project_of_{command}"
+    write_project(name)
+    assert call("agents", "loud").code == 0
+    sys.path.remove(str(Path.cwd()))
+    answer = call(command, "plan.yaml")
+    assert (answer.code, answer.err) == (0, "")
+    if command == "run":
+        assert stored(lambda store, run: [store.task(run, task).output for task in "ab"]) == ["HI", "done"]
+
+
+def test_a_model_of_the_project_can_be_the_runs_own(call: Call) -> None:
+    write_project("project_with_model")
+    shutil.rmtree(".allready/agents")  # so that it is the run's own model that is asked
+    write_plan("tasks: [{id: a, prompt: Think}]")
+    assert call("run", "plan.yaml", "--model", "python:project_with_model:model").code == 0
+    answer = call("run", "plan.yaml", "--model", "python:project_with_model:modell")
+    assert answer.code == 2
+    assert "has no attribute 'modell'" in answer.err
+    assert len(stored(lambda store, _: store.runs())) == 1, "nothing of it was run"
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('not today')", "SystemExit('not today')"])
+def test_a_function_whose_module_fails_is_bad_input(error: str, call: Call) -> None:
+    Path(f"failing_{error[:4].lower()}.py").write_text(f"raise {error}\n", encoding="utf-8")
+    function = f"failing_{error[:4].lower()}:shout"
+    write_plan(f"agents: {{a: {{kind: python, function: '{function}'}}}}\ntasks: [{{id: a, prompt: hi}}]")
+    kind = error.partition("(")[0]
+    for command in ("validate", "run"):
+        answer = call(command, "plan.yaml")
+        assert (answer.code, answer.out) == (2, "")
+        assert f"its function {function} can't be imported: {kind}: not today" in answer.err
+    assert call("validate", function).err.startswith(f"{function}: can't be imported: {kind}: not today")
 
 
 def test_missing_file_is_told(call: Call) -> None:

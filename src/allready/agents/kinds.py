@@ -12,7 +12,7 @@ from allready.agents.function import FunctionAgent
 from allready.agents.llm import LlmAgent
 from allready.agents.models import ALIASES, INHERIT, NO_LIBRARY, Models, has_models, price_of
 from allready.agents.tools.names import tools_problem
-from allready.errors import UserError
+from allready.errors import UserError, text_of
 from allready.plan.imports import import_object
 from allready.plan.plan import Command
 
@@ -73,8 +73,10 @@ def problem_of(
     if definition.kind == "python":
         try:
             call = import_object(definition.function or "")
-        except (ImportError, AttributeError, ValueError) as error:
-            return f"its function {definition.function} can't be imported: {error}"
+        except (Exception, SystemExit) as error:  # whatever its module does when it is imported
+            said = text_of(error)
+            told = said if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: {said}"
+            return f"its function {definition.function} can't be imported: {told}"
         if not callable(call):
             return f"its function {definition.function} is no function"
     return None

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allready.errors import UserError, text_of
-from allready.plan.imports import import_object
+from allready.plan.imports import import_object, reference_of
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -156,11 +156,18 @@ def has_models() -> bool:
 
 
 def check_model(name: str) -> str | None:
-    """Say why a model can't be used here; None if it may work. Quick: imports no provider's library."""
+    """Say why a model can't be used here; None if it may work.
+
+    Quick: imports no provider's library; but the module that holds a model object is imported.
+    """
     if not has_models():
         return NO_LIBRARY
     provider, rest = split_name(name)
     if provider == PYTHON:
+        try:
+            _imported(name)
+        except UserError as error:
+            return str(error)
         return None
     if not provider or not rest:
         return f"{name!r} does not say whose model it is; write PROVIDER:NAME, as in {DEFAULTS['openai']}"
@@ -188,6 +195,11 @@ def price_of(name: str, read: int = 1, written: int = 1) -> float | None:
     except ImportError:
         return None
     provider, rest = split_name(name)
+    if provider == PYTHON:
+        try:
+            provider, rest = split_name(_imported(name).model_id)
+        except (ImportError, UserError):
+            return None
     usage = Usage(input_tokens=read, output_tokens=written)
     try:
         price = calc_price(usage, rest, provider_id=provider.removeprefix("gateway/"))
@@ -212,6 +224,22 @@ class Models:
         self._made: dict[str, Model] = {}
         self._lock = threading.Lock()
 
+    @property
+    def stored_name(self) -> str | None:
+        """The name by which another process finds the run's own model again; None: there is no such name.
+
+        Of a model object that is `python:package.module:name`, if a module holds it.
+        """
+        if self._given is None:
+            return self.default_name
+        reference = reference_of(self._given)
+        return None if reference is None else f"{PYTHON}:{reference}"
+
+    @property
+    def has_object(self) -> bool:
+        """Say whether the run's own model is a model object."""
+        return self._given is not None
+
     def name_of(self, wanted: str | None) -> str | None:
         """Give the name of the model that an agent's `model` means; None: the run's, which has none."""
         if not wanted or wanted == INHERIT:
@@ -221,7 +249,7 @@ class Models:
         return full_name(wanted)
 
     def problem_of(self, wanted: str | None) -> str | None:
-        """Say why the model that `get` would give can't be used; None if it may work. Quick."""
+        """Say why the model that `get` would give can't be used; None if it may work. See `check_model`."""
         name = self.name_of(wanted)
         if name is None:
             return str(NoModel())
@@ -258,7 +286,7 @@ def _imported(name: str) -> Model:
     reference = name.removeprefix(f"{PYTHON}:")
     try:
         found = import_object(reference)
-    except Exception as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise UserError(f"model {name}: {type(error).__name__}: {text_of(error)}") from error
     if not isinstance(found, Model):
         raise UserError(f"model {name}: {reference} is no pydantic-ai model but {type(found).__name__}")

@@ -137,7 +137,7 @@ def read_goal(goal: str) -> str:
 def usable_model(wanted: str | None, max_cost: float | None) -> str:
     """Give the model's full name. Raises `UserError` with advice if there is none or it can't be used."""
     from allready.agents.models import NoModel, check_model, choose_model, full_name, price_of
-    from allready.cli.surroundings import use_working_directory
+    from allready.cli.sources import use_working_directory
 
     use_working_directory()  # a model may be an object in a module of the project
     name = choose_model(wanted)

@@ -26,18 +26,29 @@ def read_plan(
     `source` is a path, `-` for standard input, or `package.module:plan`. Raises `PlanError` with everything
     that is wrong; what is wrong with agents' files is a warning on stderr.
     """
-    library = read_agents()
+    library = read_agents()  # which lets modules be imported
     return _read(source, variables or {}, library.agents), library.agents
 
 
 def read_agents() -> AgentLibrary:
-    """Give the agents found in files; what is wrong with the files is a warning on stderr."""
+    """Give the agents found in files; what is wrong with the files is a warning on stderr.
+
+    From here on modules of the project can be imported: agents name functions, plans name models.
+    """
     from allready.agents.definitions import load_agents
 
+    use_working_directory()
     library = load_agents(Path.cwd())
     for problem in library.problems:
         print(f"warning: {clean(str(problem))} (this agent is left out)", file=sys.stderr)
     return library
+
+
+def use_working_directory() -> None:
+    """Let modules of the project be imported: every command that reads agents, plans or models does this."""
+    from allready.plan.imports import use_folder
+
+    use_folder(Path.cwd())
 
 
 def warn_of(used: Iterable[AgentDefinition]) -> None:
@@ -69,11 +80,9 @@ def _import(reference: str) -> Plan:
     from allready.plan.imports import import_object
     from allready.plan.plan import Plan
 
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
         found = import_object(reference)
-    except Exception as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise PlanError([Problem(f"can't be imported: {text}", reference)]) from error
     if not isinstance(found, Plan):

@@ -39,6 +39,7 @@ def agents(
     Where they are from, which are shadowed, and what is wrong with them.
     """
     from allready.agents.definitions import load_agents
+    from allready.cli.sources import use_working_directory
     from allready.cli.tables import say
 
     use_working_directory()
@@ -57,22 +58,11 @@ def agents(
             say(line)
 
 
-def use_working_directory() -> None:
-    """Let functions of the project be imported, as `run` does."""
-    import sys
-
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-
-
 def unfit(agent: AgentDefinition) -> str | None:
     """Say why an agent can't work here; None if it can."""
     from allready.agents.kinds import problem_of
 
-    try:
-        return problem_of(agent, base_dir=Path.cwd())
-    except Exception as error:  # whatever its module does when it is imported
-        return f"its function {agent.function} can't be imported: {type(error).__name__}: {error}"
+    return problem_of(agent, base_dir=Path.cwd())
 
 
 def _find(library: AgentLibrary, name: str) -> AgentDefinition:
@@ -218,6 +208,7 @@ def doctor(store: StoreOption = None, model: ModelOption = None, json: JsonOptio
     Exit codes: 0 usable (there may be warnings), 2 something has to be mended first.
     """
     from allready.cli.checks import PROBLEM, all_checks
+    from allready.cli.sources import use_working_directory
     from allready.cli.tables import paint, say
     from allready.cli.text import clean_line
 
