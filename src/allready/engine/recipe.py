@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from allready.agents.values import jsonable
 from allready.core.states import FailureStrategy, RunIf
 from allready.engine.results import adapter_of, annotations_of, revive
 from allready.errors import PermanentError, PlanError, Problem
-from allready.plan.imports import import_object
+from allready.plan.imports import import_object, reference_of
 from allready.plan.plan import Answer, Body, Command, Function, Limits, Plan, Prompt, Task
 
 TASK_FIELDS = (
@@ -39,8 +38,12 @@ def is_recipe(stored: Mapping[str, Any]) -> bool:
 
 
 def write_recipe(plan: Plan) -> dict[str, Any]:
-    """Give a linked plan as JSON values. Raises `PlanError` for arguments that JSON can't carry."""
+    """Give a linked plan as JSON values.
+
+    Raises `PlanError` for arguments that JSON can't carry, and for agent objects that no module holds.
+    """
     problems: list[Problem] = []
+    references: dict[int, str | None] = {}
     tasks = []
     for task in plan.tasks.values():
         if isinstance(task.body, Answer):  # made anew from `answer`
@@ -49,9 +52,9 @@ def write_recipe(plan: Plan) -> dict[str, Any]:
         entry["depends_on"] = list(task.depends_on)
         entry["resources"] = dict(task.resources)
         try:
-            entry["body"] = _write_body(task.body)
+            entry["body"] = _write_body(task.body, references)
         except PermanentError as error:
-            problems.append(Problem(f"task {task.id!r}: in its arguments, {error}", plan.source))
+            problems.append(Problem(f"task {task.id!r}: {error}", plan.source))
         tasks.append(entry)
     variables = {}
     try:
@@ -74,32 +77,40 @@ def write_recipe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _write_body(body: Body) -> dict[str, Any]:
+def _write_body(body: Body, references: dict[int, str | None]) -> dict[str, Any]:
+    """Give a body as JSON values. `references` are those of agent objects so far, by `id()`."""
     if isinstance(body, Function):
+        try:
+            args, kwargs = jsonable(list(body.args)), jsonable(dict(body.kwargs))
+        except PermanentError as error:
+            raise PermanentError(f"in its arguments, {error}") from error
         return {
             "function": body.reference,
-            "args": jsonable(list(body.args)),
-            "kwargs": jsonable(dict(body.kwargs)),
+            "args": args,
+            "kwargs": kwargs,
             "inputs": jsonable(dict(body.inputs)),
             "isolate": body.isolate,
         }
     if isinstance(body, Command):
         return {"command": jsonable(asdict(body))}
     assert isinstance(body, Prompt)
-    by = body.by if body.by is None or isinstance(body.by, str) else _reference(body.by)
+    by = body.by if body.by is None or isinstance(body.by, str) else _reference(body.by, references)
     return {"prompt": {"text": body.text, "agent": body.agent, "by": by}}
 
 
-def _reference(agent: object) -> str:
+def _reference(agent: object, references: dict[int, str | None]) -> str:
     """Give `module:name` by which another process finds an agent object. Raises `PermanentError`."""
-    for module, content in list(sys.modules.items()):
-        for name, value in list(getattr(content, "__dict__", {}).items()):
-            if value is agent:
-                return f"{module}:{name}"
-    raise PermanentError(
-        f"the agent {getattr(agent, 'name', None) or agent!r} can't be found again by another process: "
-        "make it a variable of a module"
-    )
+    if id(agent) not in references:  # one agent often does many tasks
+        references[id(agent)] = reference_of(agent)
+    reference = references[id(agent)]
+    if reference is None:
+        name = getattr(agent, "name", None)
+        raise PermanentError(
+            f"no module holds the agent {name or type(agent).__name__}, so another process could not find it "
+            "to resume the run: make it a variable of a module (not of the program that is started), or run "
+            "without a store"
+        )
+    return reference
 
 
 def read_recipe(recipe: Mapping[str, Any], base_dir: Path, source: str | None = None) -> Plan:

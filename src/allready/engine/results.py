@@ -9,9 +9,11 @@ import inspect
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from allready.agents.base import OUTPUT_LIMIT, TaskResult
 from allready.agents.function import text_form, to_result
@@ -78,21 +80,28 @@ class Results:
         return found
 
 
+@dataclass(slots=True)
+class WholeResult(TaskResult):
+    """What an agent gave in a run without a store, for commands and prompts; and the very value beside it."""
+
+    value: Any = None
+
+
 def as_result(value: Any, folder: Path, redactor: Redactor, *, durable: bool = False) -> TaskResult:
     """Give what commands and prompts see of what Python code gave: secrets blanked, long texts in `folder`.
 
     What JSON can't carry stays as it is, or raises `PermanentError` in a durable run.
     """
-    try:
+    if durable:
         return durable_result(value, folder, redactor)
-    except PermanentError:
-        if durable:
-            raise
     data = value.data if isinstance(value, TaskResult) else value
-    text = value.output if isinstance(value, TaskResult) else text_form(value)
-    result = to_result(redactor.text(text), folder)
-    result.data = data
-    return result
+    try:
+        told = durable_result(value, folder, redactor)
+    except PermanentError:
+        text = value.output if isinstance(value, TaskResult) else text_form(value)
+        told = to_result(redactor.text(text), folder)
+        told.data = data
+    return WholeResult(told.output, told.data, told.output_file, told.exit_code, told.artifacts, value=data)
 
 
 def durable_result(value: Any, folder: Path, redactor: Redactor) -> TaskResult:
@@ -124,13 +133,13 @@ def as_text(value: Any) -> str:
 def value_of(result: Any, task: Task) -> Any:
     """Give what a Python dependent gets: structured output if there is any, else the text.
 
-    What went through the store is made into the type that the producing function says it returns, whether
-    the run was resumed meanwhile or not.
+    What went through the store is made into the type that the producing function or agent object says it
+    gives, whether the run was resumed meanwhile or not.
     """
     if not isinstance(result, TaskResult):
         return result
-    if isinstance(task.body, Prompt) and task.body.by is not None and result.data is not None:
-        return revive(result.data, _output_type(task.body.by))
+    if isinstance(task.body, Prompt) and task.body.by is not None:
+        return _value_of_object(result, task.body.by)
     if not isinstance(task.body, Function):
         return result.output if result.data is None else result.data
     if result.data is None:
@@ -161,11 +170,51 @@ def _return_type(call: Callable[..., Any]) -> TypeAdapter[Any] | None:
     return adapter_of(annotations_of(call).get("return"))
 
 
-def _output_type(by: Any) -> TypeAdapter[Any] | None:
-    """Give what makes JSON values into what an agent object says that it gives."""
+def _value_of_object(result: TaskResult, by: Any) -> Any:
+    """Give what an agent object gave, in the type that it says that it gives."""
+    if isinstance(result, WholeResult) and result.value is not None:
+        return result.value
     agent = import_object(by) if isinstance(by, str) else by
-    kind = getattr(agent, "output_type", None)
-    return adapter_of(kind) if isinstance(kind, type) else None
+    kinds = tuple(dict.fromkeys(output_kinds(getattr(agent, "output_type", None))))
+    if result.data is not None:  # text has none
+        return revive(result.data, _adapter_of_any(tuple(kind for kind in kinds if kind is not str)))
+    if str in kinds or not result.output:
+        return result.output or None
+    return revive(result.output, _adapter_of_any(kinds))  # text of a kind: an enumeration
+
+
+def output_kinds(output: Any) -> Iterator[Any]:
+    """Give the types of what an agent gives: each alternative of its `output_type`, markers taken off."""
+    from pydantic_ai.output import NativeOutput, PromptedOutput, TextOutput, ToolOutput
+
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        for alternative in output:
+            yield from output_kinds(alternative)
+    elif get_origin(output) in (Union, UnionType):
+        yield from get_args(output)
+    elif inspect.isroutine(output):
+        yield from output_kinds(annotations_of(output).get("return", Any))
+    elif isinstance(output, ToolOutput):
+        yield from output_kinds(output.output)
+    elif isinstance(output, NativeOutput | PromptedOutput):
+        yield from output_kinds(output.outputs)
+    elif isinstance(output, TextOutput):
+        yield from output_kinds(output.output_function)
+    else:
+        yield output
+
+
+def _adapter_of_any(kinds: tuple[Any, ...]) -> TypeAdapter[Any] | None:
+    """Give what makes JSON values into one of these types; None if that can't be said."""
+    try:
+        return _adapter_of_union(kinds)
+    except TypeError:  # a type with a mark that has no hash
+        return _adapter_of_union.__wrapped__(kinds)
+
+
+@functools.lru_cache(1_000)
+def _adapter_of_union(kinds: tuple[Any, ...]) -> TypeAdapter[Any] | None:
+    return adapter_of(Union[kinds]) if kinds else None  # noqa: UP007 - of a tuple
 
 
 def annotations_of(call: Callable[..., Any]) -> Mapping[str, Any]:
