@@ -178,7 +178,9 @@ async def test_what_is_no_path_is_refused(use: Use, path: str) -> None:
     "path",
     [
         *(".git/hooks/pre-commit", "sub/.git/config", ".GIT/config", "to_git/config"),
-        *(".allready/agents/x.md", ".claude/agents/x.md", ".mcp.json"),
+        *(".allready/agents/x.md", ".claude/agents/x.md", ".mcp.json", "sub/Allready.toml"),
+        *(".github/workflows/x.yml", ".GitHub/workflows/x.yml", ".husky/pre-commit"),
+        *(".pre-commit-config.yaml", "sub/.envrc", ".vscode/tasks.json", ".VSCode"),
     ],
 )
 async def test_what_says_what_others_run_is_not_written(use: Use, folder: Path, path: str) -> None:
@@ -186,7 +188,7 @@ async def test_what_says_what_others_run_is_not_written(use: Use, folder: Path, 
     (folder / "to_git").symlink_to(".git")
     answer = await use("write_file", path=path, content="evil")
     assert answer.refused
-    assert answer.text.endswith("can't be written")
+    assert " can't be written: it says what others run (" in answer.text
     assert sorted(str(item.relative_to(folder)) for item in folder.rglob("*")) == [
         ".git",
         ".git/config",
@@ -201,6 +203,25 @@ async def test_the_working_folder_itself_may_lie_in_such_a_folder(tmp_path: Path
     inside.mkdir(parents=True)
     use = Use(make_attempt(tmp_path, base_dir=inside), "Write")
     assert not (await use("write_file", path="x", content="fine")).refused
+
+
+@pytest.mark.parametrize(
+    "path", [".bashrc", ".BashRC", ".zshenv", ".config/git/config", ".ssh/authorized_keys"]
+)
+async def test_what_runs_at_login_is_not_written_in_a_home(
+    path: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").symlink_to(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    answer = await Use(make_attempt(tmp_path, base_dir=folder), "Write")("write_file", path=path, content="x")
+    assert answer.refused
+    assert " can't be written: it says what others run (" in answer.text
+    assert list(folder.iterdir()) == []
+    above = Use(make_attempt(tmp_path / "above", base_dir=tmp_path), "Write")
+    assert (await above("write_file", path=f"project/{path}", content="x")).refused
+    assert not (await above("write_file", path=path, content="x")).refused, "a project may hold such files"
+    inside = Use(make_attempt(tmp_path / "inside", base_dir=folder / ".config"), "Write")
+    assert not (await inside("write_file", path="x", content="x")).refused
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -31,8 +31,27 @@ MAX_EDITED_BYTES = 10 * 1024 * 1024
 """Of a file that is edited: it is in memory twice."""
 MAX_WRITTEN = 1024 * 1024
 """Characters that are written in one go; no model writes more in one answer."""
-PROTECTED = frozenset({".git", ".allready", ".claude", ".mcp.json"})
-"""Names that are not written to, nor below them: they say what others will run (hooks, agents, servers)."""
+PROTECTED: Mapping[str, str] = {
+    ".git": "hooks, and programs that git calls",
+    ".allready": "agents and servers",
+    "allready.toml": "the model and the limits of runs",
+    ".claude": "agents and hooks",
+    ".mcp.json": "servers",
+    ".github": "what runs after a push, with the repository's secrets",
+    ".husky": "hooks of git",
+    ".pre-commit-config.yaml": "hooks of git",
+    ".envrc": "what runs when the folder is entered",
+    ".vscode": "tasks that run when the folder is opened",
+}
+"""Names that are not written to, nor below them → what they say that others will run, without being asked."""
+PROTECTED_AT_HOME: Mapping[str, str] = {
+    **dict.fromkeys((".profile", ".bash_profile", ".bash_login", ".bashrc"), "what runs in each shell"),
+    **dict.fromkeys((".zshenv", ".zprofile", ".zshrc", ".zlogin"), "what runs in each shell"),
+    ".config": "settings of programs, and what runs at login",
+    ".gitconfig": "programs that git calls",
+    ".ssh": "who may log in, and programs that ssh calls",
+}
+"""The same for names right in the user's home folder, if that is what is worked on."""
 
 _PIECE = 64 * 1024
 _writing = threading.Lock()
@@ -187,10 +206,18 @@ class Workspace:
             raise Refused(f"{path!r} is no path") from None
         if not place.is_relative_to(self._folder):
             raise Refused(f"{path} is not below the working folder: only files in there can be used")
-        protected = PROTECTED.intersection(map(str.lower, place.relative_to(self._folder).parts))
-        if writing and protected:
-            raise Refused(f"{path}: {min(protected)} can't be written")
+        if writing:
+            self._refuse_protected(place, path)
         return place
+
+    def _refuse_protected(self, place: Path, path: str) -> None:
+        home = _home()
+        while place != self._folder:
+            name = place.name.lower()  # there are file systems to which upper and lower case are the same
+            reason = PROTECTED.get(name) or (place.parent == home and PROTECTED_AT_HOME.get(name))
+            if reason:
+                raise Refused(f"{path}: {name} can't be written: it says what others run ({reason})")
+            place = place.parent
 
     def _open(self, path: str) -> IO[bytes]:
         place = self._resolve(path)
@@ -206,6 +233,13 @@ class Workspace:
             return open(number, "rb")  # noqa: PTH123
         os.close(number)
         raise Refused(f"{path} is a folder: use list_files" if stat.S_ISDIR(kind) else f"{path} is no file")
+
+
+def _home() -> Path | None:
+    try:
+        return Path(os.path.realpath(Path.home()))
+    except RuntimeError:  # a user without an entry, as in some containers
+        return None
 
 
 def _refuse_binary(file: IO[bytes], path: str) -> None:
