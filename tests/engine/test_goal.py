@@ -26,7 +26,7 @@ from allready.planning.draft import DraftTask
 from allready.planning.planner import LlmPlanner
 from allready.store.contract import JournalEvent, Store
 from allready.store.open import open_store
-from allready.testing import Refused, ScriptedModel, rate_limited
+from allready.testing import Call, Refused, ScriptedModel, rate_limited
 
 FACTS = {"id": "facts", "prompt": "Find the facts"}
 NUMBERS = {"id": "numbers", "prompt": "Count them", "depends_on": ["facts"]}
@@ -323,6 +323,104 @@ async def test_a_canceled_run_stops_its_planner() -> None:
     assert scripted.requests[0].outcome == "gone"
 
 
+async def test_a_run_that_goes_on_in_its_process_plans_on() -> None:
+    """Planning reached a limit while a task ran; somebody resumed the run before it was left."""
+    scripted = model(plan=["nonsense", [FACTS]])
+    session, events = grown(scripted, limits=Limits(max_requests=1))
+    resumed: list[bool] = []
+
+    def resume(new: Sequence[JournalEvent]) -> None:
+        if any(event.type == "run.paused" for event in new) and not resumed:
+            resumed.append(True)
+            session.budget._limits["max_requests"] = 9
+            session.steer("resume")
+
+    session.observe(resume)
+    result = await session.drive()
+    assert (result.status, result.answer) == ("completed", "It is three.")
+    assert [event.type for event in events].count("plan.started") == 2
+
+
+async def test_a_retry_that_comes_with_the_end_plans_anew() -> None:
+    scripted = model(plan=["none", "none", [FACTS]])
+    session, _ = grown(scripted)
+    retried: list[bool] = []
+
+    def retry(new: Sequence[JournalEvent]) -> None:
+        if any(event.type == "run.failed" for event in new) and not retried:
+            retried.append(True)
+            session.steer("retry")
+
+    session.observe(retry)
+    result = await session.drive()
+    assert (result.status, result.answer) == ("completed", "It is three.")
+
+
+async def test_what_planning_took_is_kept_whatever_ends_it(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        long = [FACTS, {"id": "far", "prompt": "words " * 3_000}]
+        run_id = await interrupted(model(plan=long, pause=0.002), store)
+        assert store.run(run_id).memory["used"]["requests"] == 2
+        assert steer(store, run_id, "pause").refused is None
+        assert store.run(run_id).memory["used"]["requests"] == 2, "a wish from outside loses nothing of it"
+        session, _ = grown(model(plan=["none", "none"]), store)
+        assert (await session.drive()).status == "failed"
+        assert store.run(session.id).memory["used"]["requests"] == 2
+
+
+async def test_connections_that_cannot_be_closed_do_not_keep_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def close(self: Models) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Models, "close", close)
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        session = new_session(document(FACTS), models=Models(model()), store=store)
+        assert (await session.drive()).status == "completed"
+        assert store.run(session.id).owner is None
+
+
+async def test_secrets_in_what_is_said_of_planning_are_blanked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-very-secret-key")
+    bad = [{"id": "a", "prompt": "x", "depends_on": ["sk-very-secret-key"]}]
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        session, events = grown(model(plan=[bad, bad]), store)
+        assert (await session.drive()).status == "failed"
+        assert "sk-very-secret-key" not in repr(events)
+        row = store.run(session.id)
+        assert "sk-very-secret-key" not in repr(row)
+        assert "sk-very-secret-key" not in repr(list(recorded_inputs(store, session.id)))
+
+
+async def test_whoever_wants_to_be_told_of_a_plan_cannot_end_the_run() -> None:
+    def fail(tasks: Sequence[DraftTask]) -> None:
+        raise OSError("disk full")
+
+    session, _ = grown(model(plan=[FACTS]))
+    session.on_planned = fail
+    assert (await session.drive()).status == "completed"
+
+
+def test_what_only_a_driver_may_say_is_no_wish_of_a_person(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        session = new_session(document({"id": "a", "run": "true"}), store=store)
+        asyncio.run(_leave(session))
+        for kind in ("fail", "limit"):
+            assert steer(store, session.id, kind, "because").refused == f"there is no command {kind!r}"
+        assert store.run(session.id).status in {"created", "paused"}
+
+
+async def _leave(session: Session) -> None:
+    going = asyncio.create_task(session.drive())
+    session.interrupt()
+    await asyncio.sleep(0)
+    going.cancel()
+    await asyncio.wait([going])
+
+
 # --- limits -----------------------------------------------------------------------------------------------
 
 
@@ -392,6 +490,47 @@ async def test_a_limit_reached_by_planning_pauses_the_run(tmp_path: Path) -> Non
             store, session.id, models=Models(model(plan=[FACTS])), limits=Limits(max_requests=9)
         )
         assert (await again.drive()).answer == "It is three."
+
+
+async def test_attempts_of_many_requests_keep_to_the_limit_together(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    talk = [*[Call("read_file", {"path": "a.txt"})] * 3, "done"]
+    rules = {f"Read {number}": list(talk) for number in range(5)}
+    tasks = [{"id": f"t{number}", "agent": "reader", "prompt": f"Read {number}"} for number in range(5)]
+    agents = {"reader": {"tools": ["Read"]}}
+    plan = document(*tasks, answer=False, max_parallel=5, limits={"max_requests": 10}, agents=agents)
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        scripted = ScriptedModel(rules, delay=0.001)
+        session = new_session(plan, store=store, models=Models(scripted))
+        result = await session.drive()
+        assert result.status == "paused"
+        assert len(scripted.requests) <= 10
+        done = [report for report in result.tasks.values() if report.status == "completed"]
+        assert len(done) >= 2, "what was begun with room for it came to its end"
+        again = resume_session(store, session.id, models=Models(scripted), limits=Limits(max_requests=30))
+        assert (await again.drive()).status == "completed"
+        assert len(scripted.requests) <= 30
+
+
+async def test_a_limit_waits_for_a_command_that_is_to_be_retried(tmp_path: Path) -> None:
+    flaky = "test -e once || { touch once; exit 1; }"
+    plan = document(
+        FACTS,
+        {"id": "more", "prompt": "Count them"},
+        {"id": "flaky", "run": ["sh", "-c", flaky], "max_retries": 1},
+        answer=False,
+        limits={"max_requests": 1},
+    )
+    result = await run(plan, model=model(), seed=1)
+    assert result.status == "paused"
+    assert result.tasks["flaky"].status == "completed"
+
+
+async def test_money_without_a_known_price_is_bad_input_of_a_resumed_run_too(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        session, _ = await limited(store, model(), max_requests=3)
+        with pytest.raises(PlanError, match="is not known"):
+            resume_session(store, session.id, models=Models(model()), limits=Limits(max_cost=1.0))
 
 
 async def test_money_without_a_known_price_is_bad_input() -> None:

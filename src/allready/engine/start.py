@@ -264,13 +264,13 @@ def take_up(
 def stored_plan(row: RunRow) -> Plan:
     """Give the plan of a stored run. Raises `PlanError` that names every function that can't be imported."""
     base_dir = Path(row.options["base_dir"])
+    if str(base_dir) not in sys.path:  # functions, models and tools of the project, as when it was started
+        sys.path.insert(0, str(base_dir))
     if not is_recipe(row.plan):
         if not row.plan.get("tasks"):  # its planner had not written anything yet
             limits = Limits(**row.plan.get("limits", {}))
             return Plan(row.plan["goal"], answer=True, limits=limits, base_dir=base_dir, document=row.plan)
         return plan_from_document(row.plan, file=row.source, base_dir=base_dir)
-    if str(base_dir) not in sys.path:
-        sys.path.insert(0, str(base_dir))
     return read_recipe(row.plan, base_dir, row.source)
 
 
