@@ -82,7 +82,7 @@ class Budget:
         """What stood in the way of the last request that was not allowed."""
         self.paused_for = Reached(*memory["reached"]) if "reached" in memory else None
         """What the run was paused for."""
-        self._limits = _given(limits)
+        self._limits = limits.given()
         self._needs = dict(needs)
         self._first_guess: Mapping[str, float] = {**FIRST_GUESS, "max_cost": first_cost}
         self._agents: dict[str, str] = {}
@@ -236,11 +236,11 @@ class Budget:
         else:
             guess = {name: amount * need.turns for name, amount in self._first_guess.items()}
         least = self._least.get(agent, {})
-        return {name: max(guess[name], least.get(name, 0.0)) for name in guess} | _given(need.limits)
+        return {name: max(guess[name], least.get(name, 0.0)) for name in guess} | need.limits.given()
 
     def _own(self, handle: str) -> Amounts:
         """Give the own limits of an attempt's agent."""
-        return _given(self._needs.get(self._agents[handle], Need()).limits)
+        return self._needs.get(self._agents[handle], Need()).limits.given()
 
     def _of_request(self, handle: str) -> Amounts:
         """Say what the next request of an attempt takes: as those before it."""
@@ -248,10 +248,6 @@ class Budget:
         if taken.requests:
             return {name: amount / taken.requests for name, amount in _amounts(taken).items()}
         return {name: min(amount, self._reserved[handle][name]) for name, amount in self._first_guess.items()}
-
-
-def _given(limits: Limits) -> Amounts:
-    return {name: value for name in FIRST_GUESS if (value := getattr(limits, name)) is not None}
 
 
 def _amounts(usage: Usage) -> Amounts:

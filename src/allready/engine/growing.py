@@ -161,7 +161,13 @@ class Growing:
     def _keep_document(self) -> None:
         """Bring the plan as it is stored up to what was taken."""
         plan = self._compiled.plan
-        written = plan_document(plan.goal, self._taken, limits=plan.limits, max_parallel=plan.max_parallel)
+        written = plan_document(
+            plan.goal,
+            self._taken,
+            limits=plan.limits,
+            max_parallel=plan.max_parallel,
+            resources=plan.resources,
+        )
         plan.document = {**(plan.document or {}), **written}
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:

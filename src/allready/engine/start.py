@@ -74,16 +74,18 @@ def new_session(
     clock = clock or MonotonicClock()
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
     lease = folder = None
-    redactor = Redactor(secret_values(os.environ))
     if planner is not None:
-        plan.document = plan_document(plan.goal, (), limits=plan.limits, max_parallel=plan.max_parallel)
+        plan.document = plan_document(
+            plan.goal, (), limits=plan.limits, max_parallel=plan.max_parallel, resources=plan.resources
+        )
+    budget = {"used": used.to_json()} if used else {}
     if store is not None:
         stored = write_recipe(plan) if plan.document is None else plan.document
         folder = runs_folder(store) / run_id
         make_folder(folder)
         row = RunRow(
             id=run_id,
-            goal=redactor.text(plan.goal),
+            goal="",
             status=RunState.CREATED.value,
             created_at=clock(),
             seed=seed,
@@ -91,15 +93,9 @@ def new_session(
             plan=stored,
             options=_options(compiled, max_parallel, planner),
             source=plan.source,
-            memory={} if planner is None else {"open": True},
+            memory={"open": planner is not None, "limits": plan.limits.given(), **budget},
         )
-        tasks = [
-            TaskRow(
-                index, spec.id, spec_to_json(spec), redactor.text(plan.tasks[spec.id].title or "") or None
-            )
-            for index, spec in enumerate(compiled.specs)
-        ]
-        store.create_run(row, tasks)
+        _record(store, row, compiled)
         lease = store.acquire(run_id, this_process())
     session = Session(
         run_id,
@@ -112,10 +108,22 @@ def new_session(
         folder=folder,
         clock=clock,
         planner=planner,
-        budget={"used": used.to_json()} if used else None,
+        budget=budget,
     )
     session.note_created()
     return session
+
+
+def _record(store: Store, row: RunRow, compiled: Compiled) -> None:
+    """Record a new run and its tasks, secrets blanked in what people read."""
+    redactor = Redactor(secret_values(os.environ))
+    row.goal = redactor.text(compiled.plan.goal)
+    tasks = compiled.plan.tasks
+    rows = [
+        TaskRow(index, spec.id, spec_to_json(spec), redactor.text(tasks[spec.id].title or "") or None)
+        for index, spec in enumerate(compiled.specs)
+    ]
+    store.create_run(row, rows)
 
 
 def _check_places(max_parallel: int | None) -> None:
@@ -177,16 +185,7 @@ def resume_session(
             )
             raise UserError(f"run {row.id} has ended ({row.status}){hint}")
         rows = store.tasks(run_id)
-        agents = stored_agents(row)
-        resources = pool.resources if pool is not None else None
-        growing = bool(row.memory.get("open"))
-        models = models or Models(row.options.get("model"))
-        plan = plan or stored_plan(row)
-        raised = Limits(**row.memory.get("limits", {})).with_others(limits or Limits())
-        plan.limits = plan.limits.with_others(raised)
-        compiled = compile_plan(plan, agents, resources, models, growing=growing)
-        compiled.definitions.update(agents)  # also those that the router would not choose again
-        compiled.use_specs(_same_specs(compiled, rows, row))
+        compiled = _compile_again(row, rows, plan, pool, models, limits)
         end_leftovers(run_id)
         session = Session(
             run_id,
@@ -198,7 +197,7 @@ def resume_session(
             lease=lease,
             folder=Path(row.folder),
             clock=clock_of(store, row),
-            planner=_planner_again(compiled, row) if growing else None,
+            planner=_planner_again(compiled, row) if row.memory.get("open") else None,
             budget={name: row.memory[name] for name in BUDGET_MEMORY if name in row.memory},
         )
         if row.last_seq == 0:  # its process ended before the first commit
@@ -214,6 +213,31 @@ def resume_session(
         store.release(run_id, lease.epoch)
         raise
     return session
+
+
+def _compile_again(
+    row: RunRow,
+    rows: Sequence[TaskRow],
+    plan: Plan | None,
+    pool: SubAgentManager | None,
+    models: Models | None,
+    limits: Limits | None,
+) -> Compiled:
+    """Compile the plan of a stored run: agents, model and limits as they were, but for what is given."""
+    plan = plan or stored_plan(row)
+    kept = Limits(**row.memory.get("limits", {}))
+    plan.limits = plan.limits.with_others(kept).with_others(limits or Limits())
+    agents = stored_agents(row)
+    compiled = compile_plan(
+        plan,
+        agents,
+        pool.resources if pool is not None else None,
+        models or Models(row.options.get("model")),
+        growing=bool(row.memory.get("open")),
+    )
+    compiled.definitions.update(agents)  # also those that the router would not choose again
+    compiled.use_specs(_same_specs(compiled, rows, row))
+    return compiled
 
 
 def _planner_again(compiled: Compiled, row: RunRow) -> LlmPlanner:

@@ -113,8 +113,12 @@ class Limits:
 
     def with_others(self, others: Limits) -> Limits:
         """Give these limits with `others` in their place, as far as those are set."""
-        given = {item.name: getattr(others, item.name) for item in fields(others)}
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        return replace(self, **others.given())
+
+    def given(self) -> dict[str, Any]:
+        """Give name → value of those that are set."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(slots=True)
