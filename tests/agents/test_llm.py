@@ -280,7 +280,7 @@ async def test_what_a_tool_raises_is_never_taken_for_the_providers(tmp_path: Pat
         assert type(failure) is TaskError
         assert str(failure) == f"the tool price failed: {type(error).__name__}: {error}"
         assert failure.__cause__ is error
-        assert isinstance(failure.result, TaskResult) is False, "nothing was said yet"
+        assert failure.result is None, "nothing was said yet"
     assert await raised(gone) is gone
 
 

@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -131,8 +130,8 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_it_started(
     folder: Path, tmp_path: Path
 ) -> None:
     use = using(tmp_path, f"run({script(folder, 'sleeper', SLEEPER)})", grace=0.5)
-    lines = (await use("run", command="./sleeper", seconds=1)).text.splitlines()
-    assert lines[-1] == "[ended after 1 seconds]"
+    lines = (await use("run", command="./sleeper", seconds=3)).text.splitlines()
+    assert lines[-1] == "[ended after 3 seconds]"
     assert len(lines) == 3
     assert not any(is_alive(int(pid)) for pid in lines[:2])
 
@@ -300,108 +299,6 @@ async def test_a_model_that_goes_on_asking_wrongly_is_given_up(folder: Path, tmp
     with pytest.raises(TaskError, match="read_file"):
         await agent.run(attempt)
     assert asked == TOOL_RETRIES + 1
-
-
-# --- web pages
-
-
-class Pages(BaseHTTPRequestHandler):
-    """A small site: pages, something large, something that is no text, and redirects."""
-
-    def do_GET(self) -> None:
-        answers = {
-            "/docs/page": (
-                "text/html",
-                "<title>T</title><h1>Head</h1><p>some <b>text</b></p><script>x</script>",
-            ),
-            "/docs/data.json": ("application/json", '{"a": 1}'),
-            "/docs/long": ("text/plain", "x" * 200_000),
-            "/docs/picture": ("image/png", "\x89PNG"),
-            "/secret": ("text/plain", "secret"),
-        }
-        kind, text = answers.get(self.path, ("text/plain", "not found"))
-        if self.path == "/docs/away":
-            self.send_response(302)
-            self.send_header("Location", "http://localhost:1/other")
-            self.end_headers()
-            return
-        data = text.encode("latin-1")
-        self.send_response(200 if self.path in answers else 404)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def site() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-async def test_pages_that_are_allowed_by_name_are_fetched(folder: Path, tmp_path: Path, site: str) -> None:
-    use = using(tmp_path, f"fetch_url({site}/docs)")
-    page, data, long, picture, gone = await use.calls(
-        *(
-            ("fetch_url", {"url": f"{site}/docs/{name}"})
-            for name in ("page", "data.json", "long", "picture", "gone")
-        )
-    )
-    assert page.text.startswith("T\n\n")
-    assert "some **text**" in page.text
-    assert '"a": 1' in data.text
-    assert "[Content truncated]" in long.text
-    assert len(long.text) < 41_000
-    assert picture == (f"{site}/docs/picture is no text: it is image/png", True)
-    assert gone.refused
-    assert "404" in gone.text
-    assert f"{site}/docs" in use.seen["fetch_url"].description
-
-
-@pytest.mark.parametrize(
-    "path", ["/secret", "/docs/../secret", "/docs/%2e%2e/secret", "/docsx", "/docs/..%2fsecret", ""]
-)
-async def test_other_pages_of_the_place_are_refused(
-    folder: Path, tmp_path: Path, site: str, path: str
-) -> None:
-    answer = await using(tmp_path, f"fetch_url({site}/docs)")("fetch_url", url=site + path)
-    assert answer == (f"this address is not allowed; allowed are: {site}/docs", True)
-
-
-async def test_a_redirect_to_another_host_is_refused(folder: Path, tmp_path: Path, site: str) -> None:
-    answer = await using(tmp_path, f"fetch_url({site}/docs)")("fetch_url", url=f"{site}/docs/away")
-    assert answer.refused
-    assert "localhost" in answer.text
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "10.0.0.1", "2130706433"]
-)
-async def test_private_addresses_are_refused(folder: Path, tmp_path: Path, site: str, host: str) -> None:
-    port = site.rpartition(":")[2]
-    answer = await using(tmp_path, "WebFetch", "WebFetch(domain:localhost)")(
-        "fetch_url", url=f"http://{host}:{port}/secret"
-    )
-    assert answer.refused
-    assert "secret" not in answer.text.replace("/secret", "")
-
-
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "nonsense", "http://", "http://[::1", ""])
-async def test_what_is_no_web_address_is_refused(folder: Path, tmp_path: Path, url: str) -> None:
-    assert (await using(tmp_path, "fetch_url")("fetch_url", url=url)).refused
-
-
-async def test_domains_are_all_that_is_allowed(folder: Path, tmp_path: Path) -> None:
-    answer = await using(tmp_path, "WebFetch(domain:example.com)")("fetch_url", url="https://example.org/x")
-    assert answer == ("this address is not allowed; allowed are: domain:example.com", True)
 
 
 def test_nothing_of_this_needs_a_model_library_to_be_imported() -> None:
