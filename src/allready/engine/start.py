@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.session import MonotonicClock, Session, driven_here
 from allready.errors import PlanError, Problem, RunOwned, UserError
+from allready.plan.imports import use_folder
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Limits, Plan
 from allready.planning.draft import plan_document
@@ -134,7 +134,8 @@ def _check_places(max_parallel: int | None) -> None:
 def _options(compiled: Compiled, max_parallel: int | None, planner: LlmPlanner | None) -> dict[str, Any]:
     """Give what a resumed run needs besides its plan."""
     return {
-        "model": compiled.models.default_name,
+        "model": compiled.models.stored_name,
+        "model_object": compiled.models.has_object,
         "max_tasks": None if planner is None else planner.max_tasks,
         "base_dir": str(compiled.plan.base_dir.absolute()),
         "max_parallel": max_parallel,
@@ -232,12 +233,23 @@ def _compile_again(
         plan,
         agents,
         pool.resources if pool is not None else None,
-        models or Models(row.options.get("model")),
+        models or _models_again(row),
         growing=bool(row.memory.get("open")),
     )
     compiled.definitions.update(agents)  # also those that the router would not choose again
     compiled.use_specs(_same_specs(compiled, rows, row))
     return compiled
+
+
+def _models_again(row: RunRow) -> Models:
+    """Give the models of a stored run. Raises `UserError` if its own was an object that no module holds."""
+    name = row.options.get("model")
+    if name is None and row.options.get("model_object"):
+        raise UserError(
+            f"run {row.id} was started with a model object that no module holds: give it again: "
+            f"run(plan, store=…, resume={row.id!r}, model=…), or another one with --model"
+        )
+    return Models(name)
 
 
 def _planner_again(compiled: Compiled, row: RunRow) -> LlmPlanner:
@@ -288,12 +300,18 @@ def take_up(
 def stored_plan(row: RunRow) -> Plan:
     """Give the plan of a stored run. Raises `PlanError` that names every function that can't be imported."""
     base_dir = Path(row.options["base_dir"])
-    if str(base_dir) not in sys.path:  # functions, models and tools of the project, as when it was started
-        sys.path.insert(0, str(base_dir))
+    use_folder(base_dir)  # agents, models and plans name what is in the project's modules
     if not is_recipe(row.plan):
         if not row.plan.get("tasks"):  # its planner had not written anything yet
-            limits = Limits(**row.plan.get("limits", {}))
-            return Plan(row.plan["goal"], answer=True, limits=limits, base_dir=base_dir, document=row.plan)
+            return Plan(
+                row.plan["goal"],
+                answer=True,
+                limits=Limits(**row.plan.get("limits", {})),
+                max_parallel=row.plan.get("max_parallel"),
+                resources=dict(row.plan.get("resources", {})),
+                base_dir=base_dir,
+                document=row.plan,
+            )
         return plan_from_document(row.plan, file=row.source, base_dir=base_dir)
     return read_recipe(row.plan, base_dir, row.source)
 
