@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import closing
+from importlib.util import LazyLoader, find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,6 +110,19 @@ def test_what_only_the_program_or_a_made_up_module_holds_is_not_found(
     made_up.__dict__["mine"] = mine
     monkeypatch.setitem(sys.modules, "made_up", made_up)
     assert reference_of(mine) is None
+
+
+def test_looking_for_an_object_loads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loaded_late.py").write_text("raise RuntimeError('too early')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = find_spec("loaded_late")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = LazyLoader(spec.loader)
+    late = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "loaded_late", late)
+    spec.loader.exec_module(late)
+    assert reference_of(object()) is None
 
 
 def test_a_name_that_leads_elsewhere_is_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:

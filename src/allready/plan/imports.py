@@ -34,12 +34,14 @@ def reference_of(wanted: object) -> str | None:
     Looks at the variables of all modules that were imported, which takes some milliseconds. Left out are the
     program itself, and modules that were made while it ran.
     """
-    for module, content in list(
-        sys.modules.items()
-    ):  # those that were loaded first: whoever imports it is later
-        if module in MAIN or getattr(content, "__spec__", None) is None:
+    for module, content in list(sys.modules.items()):  # in the order of loading: importers later
+        try:  # not by `getattr`, which would load modules that are to be loaded late
+            names: dict[str, Any] = object.__getattribute__(content, "__dict__")
+        except AttributeError:
             continue
-        for name, value in list(getattr(content, "__dict__", {}).items()):
+        if module in MAIN or names.get("__spec__") is None:
+            continue
+        for name, value in list(names.items()):
             if value is wanted and _is_found(f"{module}:{name}", wanted):
                 return f"{module}:{name}"
     return None
