@@ -104,5 +104,10 @@ if __name__ == "__main__":
     model, wanted, *documents = sys.argv[1:]
     plan = plan_for([one.strip() for one in wanted.split(",")], documents)
     result = run_sync(plan, model=model)
-    print(result["table"] if result.status == "completed" else result.error)
-    sys.exit(result.status != "completed")
+    for name, task in result.tasks.items():
+        if task.status == "failed":
+            print(f"{name}: {task.error}", file=sys.stderr)
+    if result.status != "completed":
+        sys.exit(result.error)
+    print(result["table"])
+    sys.exit(not any(task.status == "completed" for name, task in result.tasks.items() if "facts" in name))

@@ -182,7 +182,7 @@ def test_money_is_limited_too() -> None:
     start(money, "a")
     ask(money, "a", 2_000, 0.06)
     money.settle("a", completed=True)
-    assert "max_cost: $0.0600 of $0.1000 used, and writer needs about $0.0600" in refusal(money).reason
+    assert "max_cost: $0.06 of $0.1 used, and writer needs about $0.06" in refusal(money).reason
     assert money.reached is not None
     assert money.reached.higher == ("--max-cost", "0.2")
 

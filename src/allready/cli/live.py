@@ -162,6 +162,8 @@ class LiveView(Display):
             yield Text(fit(f"✎ {self._planning}", width), "magenta")
         elif not running:
             yield from self._why_nothing_runs(now, width)
+        if running:
+            yield from self._put_off_line(now, width)
         for failure in failures:
             yield Text(fit(f"✖ {failure}", width), "red")
 
@@ -212,6 +214,14 @@ class LiveView(Display):
                 last = f"…{set_cell_size(last[::-1], room - 1)[::-1]}"
             text.append(f"  {last}", "dim")
         return text
+
+    def _put_off_line(self, now: float, width: int) -> RenderResult:
+        """Say that tasks wait for their time beside those that run, and why the first of them does."""
+        waiting = sorted(self.session.scheduler.put_off(), key=lambda node: node.not_before or 0.0)
+        if waiting:
+            due = duration_text(max(0.0, (waiting[0].not_before or now) - now))
+            text = f"· {len(waiting)} put off (next in {due}): {clean_line(waiting[0].error or '')}"
+            yield Text(fit(text, width), "yellow")
 
     def _why_nothing_runs(self, now: float, width: int) -> RenderResult:
         scheduler = self.session.scheduler

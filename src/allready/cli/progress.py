@@ -322,7 +322,7 @@ def summary(session: Session, result: RunResult) -> list[str]:
     status = str(result.status)
     if result.duration is not None:
         status += f" in {duration_text(result.duration)}"
-    work = sum(report.duration or 0.0 for report in result.tasks.values())
+    work = sum(report.duration or 0.0 for report in result.tasks.values()) + session.planning_seconds
     told = [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED, CANCELED) if graph.counts[state]]
     parts = [f"{graph.counts[COMPLETED]} of {len(graph)} tasks completed", *told]
     if result.duration is not None and work > result.duration * 1.05:

@@ -54,8 +54,8 @@ def answer_of(
     results = read([node.id for node in nodes])
     outputs = [as_dependency(node, plan, results[node.id]) for node in nodes]
     gone = [as_dependency(node, plan) for node in missing(graph)]
-    if not outputs and not gone:
-        return None
+    if not outputs:
+        return None  # how the run ended says all there is
     from allready.planning.aggregator import compose
 
     note = graph[ANSWER].error if ANSWER in graph and graph[ANSWER].state is FAILED else None

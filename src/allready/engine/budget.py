@@ -256,6 +256,6 @@ def _amounts(usage: Usage) -> Amounts:
 
 def _told(limit: str, amount: float) -> str:
     if limit == "max_cost":
-        return f"${amount:,.4f}"
+        return f"${amount:,.4g}"
     unit = limit.removeprefix("max_")
     return f"1 {unit.removesuffix('s')}" if round(amount) == 1 else f"{amount:,.0f} {unit}"

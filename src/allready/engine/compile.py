@@ -8,7 +8,7 @@ from typing import Any
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.kinds import problem_of
-from allready.agents.models import Models, NoModel, price_of, provider_of
+from allready.agents.models import Models, price_of, provider_of
 from allready.agents.router import Router
 from allready.core.graph import TaskGraph, TaskSpec
 from allready.core.states import FailureStrategy, RunIf
@@ -88,7 +88,7 @@ class Compiled:
             if agent.kind == "llm"
         }
         if self.plan.answer and self.models.default_name is not None:
-            needs[AGGREGATOR] = Need()
+            needs.setdefault(AGGREGATOR, Need())
         for task in self.plan.tasks.values():
             if isinstance(task.body, Prompt) and task.body.by is not None:
                 needs.setdefault(_name_of(task.body.by), Need(turns=TURNS_WITH_TOOLS))
@@ -285,8 +285,6 @@ def _problems_of_agents(compiled: Compiled, *, check_models: bool) -> list[str]:
         problem = problem_of(definition, compiled.models, compiled.plan.base_dir, check_model=check_models)
         if name in {COMMAND, PYTHON}:
             problem = "this name stands for tasks that run a command or call a function: rename it"
-        elif name == AGGREGATOR and compiled.plan.answer:
-            problem = "this name stands for whoever answers the goal: rename it"
         if problem is not None:
             problems.append(f"agent {name!r}: {problem}")
     if check_models and compiled.plan.answer and compiled.models.default_name is not None:
@@ -323,9 +321,11 @@ def _problems_of_object(task: Task, by: Any, models: Models) -> list[str]:
             by = import_object(by)
         except Exception as error:  # whatever its module does when it is imported
             return [f"task {task.id!r}: the agent {by} can't be imported: {error}"]
-    if getattr(by, "model", None) is None and models.default_name is None:
-        return [f"task {task.id!r}: its agent has no model. {NoModel()}"]
-    return []
+    own = getattr(by, "model", None)
+    if own is not None and not isinstance(own, str):
+        return []
+    problem = models.problem_of(own)
+    return [] if problem is None else [f"task {task.id!r}: its agent's model: {problem}"]
 
 
 def _missing_resources(specs: list[TaskSpec], available: Mapping[str, int]) -> list[str]:

@@ -67,6 +67,8 @@ class Growing:
         self._defaults = TaskSettings.model_validate(DEFAULTS)
         self._taken = [_draft_of(compiled, name) for name in compiled.plan.tasks]
         self._writing: asyncio.Task[None] | None = None
+        self.seconds = 0.0
+        """How long the plan was being written."""
         planner.on_usage = partial(budget.take, PLANNER)
         planner.allow = partial(budget.allow, PLANNER)
 
@@ -92,6 +94,7 @@ class Growing:
     async def _write(self) -> None:
         """Write the plan to its end, or tell the run why it has none."""
         self._budget.reserve(PLANNER, PLANNER)
+        began = self._clock()
         try:
             command = await self._grow()
             if command is not None:
@@ -99,6 +102,7 @@ class Growing:
         except Exception as error:
             self._loop.fail(error)
         finally:
+            self.seconds += self._clock() - began
             self._budget.settle(PLANNER)
             self._loop.wake()
 

@@ -140,7 +140,7 @@ class RunResult:
         self.id = id
         self.status = status
         self.error = error
-        """Why it failed or was canceled; None if neither."""
+        """Why it failed, was canceled, or is paused at a limit; else None."""
         self.usage = usage or Usage()
         """What requests to models took, planning included."""
         self.started_at = started_at

@@ -91,6 +91,7 @@ class Session:
         """Told all tasks of a plan that was written while the run went on, when it is complete."""
         self.budget = Budget(plan.limits, compiled.model_needs, budget, first_cost=compiled.first_cost)
         self._planner = planner
+        self._growing: Growing | None = None
         self._redactor = Redactor(secret_values(os.environ))
         self._observers: list[Observer] = []
         self._lease = lease
@@ -153,15 +154,14 @@ class Session:
             redact=self._redactor.text,
             budget=self.budget if self.compiled.model_needs else None,
         )
-        growing = None
         try:
             if keeper is not None:
                 driven_here.add(self.id)
                 keeper.start()
             if self._planner is not None and self.scheduler.graph.open:
-                growing = self._make_growing(self._planner, self._loop)
-                observers.append(growing.observe)
-                growing.go_on()
+                self._growing = self._make_growing(self._planner, self._loop)
+                observers.append(self._growing.observe)
+                self._growing.go_on()
             await self._loop.run()
         except BaseException as error:
             if self._lost is not None and self._lost is not error:
@@ -169,14 +169,14 @@ class Session:
             raise
         finally:
             try:
-                await self._stop_asking(growing)
+                await self._stop_asking()
             finally:
                 await self._let_go(keeper)
         return self.result()
 
-    async def _stop_asking(self, growing: Growing | None) -> None:
+    async def _stop_asking(self) -> None:
         """End all requests to models that are no attempts, and their connections."""
-        if growing is not None and await growing.stop() and self._lost is None:
+        if self._growing is not None and await self._growing.stop() and self._lost is None:
             assert self._journal is not None
             try:
                 await self._journal.keep_memory()  # what its request took is in no event
@@ -340,6 +340,11 @@ class Session:
         return self.scheduler.status
 
     @property
+    def planning_seconds(self) -> float:
+        """How long this process had the plan written while the run went on."""
+        return self._growing.seconds if self._growing is not None else 0.0
+
+    @property
     def limit_reached(self) -> Reached | None:
         """What stands in the way, if the run is paused because it reached a limit."""
         return self.budget.paused_for if self.scheduler.pause_reason == "limit" else None
@@ -356,7 +361,7 @@ class Session:
             scheduler.graph,
             scheduler.status,
             read or self._load_now,
-            error=scheduler.error,
+            error=self.limit_reached.text if self.limit_reached else scheduler.error,
             started_at=scheduler.started_at,
             finished_at=scheduler.finished_at,
             usage=self.budget.used,

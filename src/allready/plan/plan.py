@@ -111,6 +111,13 @@ class Limits:
     max_cost: float | None = None
     """In US dollars."""
 
+    def __post_init__(self) -> None:
+        for name, value in self.given().items():
+            whole = name != "max_cost"
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
+                kind = "a whole number from 1" if whole else "a number of US dollars above 0"
+                raise PlanError([Problem(f"{name} must be {kind}, not {value!r}")])
+
     def with_others(self, others: Limits) -> Limits:
         """Give these limits with `others` in their place, as far as those are set."""
         return replace(self, **others.given())
