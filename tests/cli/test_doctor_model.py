@@ -105,6 +105,15 @@ def test_configuration_and_environment_choose(call: Call, monkeypatch: pytest.Mo
     assert "means nothing" not in call("doctor").out
 
 
+def test_a_model_object_that_is_not_there_is_a_problem(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "python:tests.cli.test_doctor_model:GONE"
+    monkeypatch.setenv("ALLREADY_MODEL", name)
+    status, text, hint = told(call)
+    assert status == "problem"
+    assert text.startswith(f"{name} (ALLREADY_MODEL) can't be used: AttributeError: module ")
+    assert hint == "or name another one with --model"
+
+
 def test_without_a_model_there_is_a_warning_that_says_how_to_get_going(call: Call) -> None:
     status, text, hint = told(call)
     assert status == "warning"

@@ -44,7 +44,8 @@ def try_model(wanted: str | None, origin: str | None) -> Verdict:
     models = Models(name)
     problem = models.problem_of(None)
     if problem is not None:
-        return Verdict("problem", f"{chosen} can't be used: {problem}", "or name another one with --model")
+        said = problem.removeprefix(f"model {name}: ")
+        return Verdict("problem", f"{chosen} can't be used: {said}", "or name another one with --model")
     try:
         took = asyncio.run(_ask(models))
     except PermanentError as error:
