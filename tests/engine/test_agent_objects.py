@@ -15,10 +15,11 @@ from pydantic_ai import Agent
 from tests.engine import typed_agents
 from tests.engine.typed_agents import EXPECTED
 
-from allready import Plan, PlanError, run
+from allready import Plan, PlanError, UserError, run
 from allready.engine.results import read_results, value_of
 from allready.engine.steer import steer
 from allready.plan.imports import import_object, reference_of
+from allready.plan.load import plan_from_document
 from allready.store.open import open_store
 from allready.testing import ScriptedModel
 
@@ -30,6 +31,12 @@ DEADLINE = 60.0
 
 def kinds(result: Any) -> dict[str, type]:
     return {name: type(result[name]) for name in EXPECTED}
+
+
+def resume(run_id: str, store: Path) -> subprocess.CompletedProcess[str]:
+    """Go on with a run in another process, in another folder than where it was started."""
+    command = [sys.executable, "-m", "allready", "resume", run_id, "--store", str(store), "--quiet"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
 
 # --- what they give ---------------------------------------------------------------------------------------
@@ -81,8 +88,7 @@ async def test_another_process_goes_on_with_the_same_values(tmp_path: Path) -> N
     result = await run(typed_agents.plan(by_name=False), store=path, agents={})
     with closing(open_store(path)) as store:
         assert steer(store, result.id, "approve", "later").done
-    command = [sys.executable, "-m", "allready", "resume", result.id, "--store", str(path), "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    done = resume(result.id, path)
     assert done.returncode == 0, done.stderr
     with closing(open_store(path)) as store:
         row = store.run(result.id)
@@ -152,3 +158,61 @@ async def test_an_agent_that_no_module_holds_is_refused_before_anything_runs_in_
     with closing(open_store(tmp_path / "runs.db")) as store:
         assert store.runs() == []
     assert (await run(plan, agents={})).status == "completed"
+
+
+# --- runs that go on elsewhere ----------------------------------------------------------------------------
+
+
+def two_prompts(**head: Any) -> Plan:
+    """Give a plan that stops before its second task until a person agrees."""
+    tasks = [
+        {"id": "first", "prompt": "One"},
+        {"id": "second", "prompt": "Two", "approval": True, "depends_on": ["first"]},
+    ]
+    return plan_from_document({"tasks": tasks, **head})
+
+
+async def begun(plan: Plan, path: Path, **options: Any) -> str:
+    """Run a plan up to the task that a person has to agree to, which is approved then; give the run's id."""
+    result = await run(plan, store=path, **options)
+    assert result.status == "paused", result.error
+    with closing(open_store(path)) as store:
+        assert steer(store, result.id, "approve", "second").done
+    return result.id
+
+
+async def test_a_model_object_is_found_again_by_the_module_that_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    run_id = await begun(two_prompts(), path, model=typed_agents.held, agents={})
+    done = resume(run_id, path)
+    assert done.returncode == 0, done.stderr
+    with closing(open_store(path)) as store:
+        assert store.task(run_id, "second").output == "held"
+
+
+async def test_a_model_object_that_no_module_holds_has_to_be_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    scripted = ScriptedModel()
+    run_id = await begun(two_prompts(), path, model=scripted, agents={})
+    done = resume(run_id, path)
+    assert done.returncode == 2
+    assert f"run {run_id} was started with a model object that no module holds" in done.stderr
+    with pytest.raises(UserError, match=r"give it again: run\(plan, store=…, resume='.*', model=…\)"):
+        await run(two_prompts(), store=path, resume=run_id, agents={})
+    assert len(scripted.requests) == 1
+    result = await run(two_prompts(), store=path, resume=run_id, model=scripted, agents={})
+    assert (result.status, result["second"]) == ("completed", "ok")
+
+
+async def test_the_modules_of_the_project_are_found_when_a_run_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project_that_goes_on.py").write_text("def shout(prompt):\n    return prompt.upper()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    loud = {"kind": "python", "function": "project_that_goes_on:shout"}
+    run_id = await begun(two_prompts(agents={"loud": loud}), tmp_path / "runs.db", agents={})
+    done = resume(run_id, tmp_path / "runs.db")
+    assert done.returncode == 0, done.stderr
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        assert (store.task(run_id, "second").output or "").startswith("TWO\n")

@@ -86,6 +86,9 @@ gone = _agent(nothing, _OSLO)
 bare = _agent(unsaid, _OSLO)
 plain = _agent([City, str], "Oslo")
 
+held = ScriptedModel(default="held")
+"""The own model of runs."""
+
 EXPECTED: dict[str, Any] = {
     "one": OSLO,
     "many": [OSLO],
