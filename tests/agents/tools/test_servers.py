@@ -152,6 +152,18 @@ async def test_a_server_that_can_not_say_its_tools(folder: Path, tmp_path: Path,
     assert str(caught.value).endswith("its last words:\nlost my list")
 
 
+async def test_of_a_server_that_writes_on_and_on_only_the_end_is_kept(
+    folder: Path, tmp_path: Path, nothing_leaks: None
+) -> None:
+    flood = "head -c 5000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo that is all >&2; exit 1"
+    configure(folder, command="sh", args=["-c", flood])
+    use = using(tmp_path, "mcp__test")
+    with pytest.raises(TaskError) as caught:
+        await use("mcp__test__add")
+    assert str(caught.value).endswith("its last words:\nthat is all")
+    assert (use.attempt.folder / "mcp__test.txt").stat().st_size <= servers.KEPT
+
+
 async def test_a_program_that_is_not_there(folder: Path, tmp_path: Path, nothing_leaks: None) -> None:
     configure(folder, command="no-such-program-here")
     with pytest.raises(TaskError, match=r"'test' .* can't be started: .*No such file"):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,8 @@ QUOTED_LINES = 5
 """Last lines of what a server wrote to its standard error that an error message quotes."""
 KEPT = 64 * 1024
 """Bytes of the end of a server's standard error that are kept in the attempt's folder."""
+DRAINED = 16
+"""Pieces that are read at once for its last words: more than a pipe holds, but no flood is followed."""
 
 
 for _name in ("mcp", "fastmcp"):
@@ -77,6 +78,45 @@ def _transport(server: Server, life: _Life) -> ClientTransport:
     return kind(server.url, headers=dict(server.headers), httpx_client_factory=life.http_client)
 
 
+class _Tail:
+    """The end of what is written to `file`, by whoever it was handed to: bounded, however much that is."""
+
+    def __init__(self) -> None:
+        self._source, sink = os.pipe()
+        os.set_blocking(self._source, False)
+        self.file: IO[str] = os.fdopen(sink, "w", encoding="utf-8")
+        self._kept = bytearray()
+        self._dropped = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._source, self._read)
+
+    def _read(self) -> bool:
+        """Take what is there, a piece at a time; says whether there was any."""
+        try:
+            data = os.read(self._source, KEPT)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._source)
+        self._kept += data
+        if len(self._kept) > KEPT:
+            self._dropped = True
+            del self._kept[:-KEPT]
+        return bool(data)
+
+    def text(self) -> tuple[str, bool]:
+        """Give the end of what was written until now, and whether that is all of it."""
+        for _ in range(DRAINED):
+            if not self._read():
+                break
+        return self._kept.decode("utf-8", "replace"), not self._dropped
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._source)
+        os.close(self._source)
+        self.file.close()
+
+
 @dataclass(slots=True)
 class _Life:
     """A server's process, from its start to its end."""
@@ -88,7 +128,7 @@ class _Life:
     log: Path
     """Where the end of its standard error is kept."""
     transport: StdioTransport | None = None
-    errors: IO[str] | None = None
+    errors: _Tail | None = None
     refusal: str = ""
     """The last answer over HTTP that was an error, which the libraries keep to themselves."""
 
@@ -115,18 +155,15 @@ class _Life:
 
     def begin(self) -> None:
         if self.transport is not None:
-            # without a name, so that nothing of it stays after a crash
-            self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed in end()
-            self.transport.log_file = self.errors
+            self.errors = _Tail()
+            self.transport.log_file = self.errors.file
 
     def last_words(self) -> str:
         """Give the end of what it wrote to its standard error, secrets blanked."""
         if self.errors is None:
             return ""
-        number = self.errors.fileno()
-        start = max(0, os.fstat(number).st_size - KEPT)
-        text = os.pread(number, KEPT, start).decode("utf-8", "replace")
-        if start:
+        text, whole = self.errors.text()
+        if not whole:
             text = text.partition("\n")[2]  # the rest of a secret's line would not be known as one
         return self.redactor.text(text).strip()
 
