@@ -290,19 +290,19 @@ def test_agents_that_can_not_work_are_left_out_with_a_warning(project: Project) 
     assert "far" not in asked.instructions.split() + asked.prompt.split()
 
 
-def test_a_plan_has_the_resources_that_its_agents_need(tmp_path: Path) -> None:
-    agents = tmp_path / ".allready" / "agents"
+def plan_with_resources(folder: Path) -> list[dict[str, Any]]:
+    """Make agents that need resources, and give a plan for them."""
+    agents = folder / ".allready" / "agents"
     agents.mkdir(parents=True)
-    for name, needs in (
-        ("reader", "{browser: 1, gpu: 2}"),
-        ("surfer", "{browser: 3}"),
-        ("idle", "{tape: 1}"),
-    ):
-        (agents / f"{name}.md").write_text(
-            f"---\ndescription: A {name}\nresources: {needs}\n---\nYou work.\n"
-        )
-    plan = [task | {"agent": agent} for task, agent in zip(PLAN, ("reader", "surfer", "reader"), strict=True)]
-    with ScriptedServer(RULES, plan=plan) as server:
+    needs = {"reader": "{browser: 1, gpu: 2}", "surfer": "{browser: 3}", "idle": "{tape: 1}"}
+    for name, resources in needs.items():
+        text = f"---\ndescription: A {name}\nresources: {resources}\n---\nYou work.\n"
+        (agents / f"{name}.md").write_text(text)
+    return [task | {"agent": agent} for task, agent in zip(PLAN, ("reader", "surfer", "reader"), strict=True)]
+
+
+def test_a_plan_has_the_resources_that_its_agents_need(tmp_path: Path) -> None:
+    with ScriptedServer(RULES, plan=plan_with_resources(tmp_path)) as server:
         project = Project(tmp_path, server)
         for arguments in (["--yes"], ["--yes"]):  # while it is written, and from before
             done = project.do(GOAL, *arguments, "--json")
@@ -403,6 +403,23 @@ def test_a_run_that_is_interrupted_while_it_is_planned_goes_on_with_the_rest(tmp
         last = lines_of(done.stdout)[-1]
         assert last["answer"] == "ok"
         assert set(last["tasks"]) == {*IDS, "answer"}
+
+
+@pytest.mark.parametrize("moment", [("plan.started", None), ("task.started", "read-a")])
+def test_the_resources_are_still_there_when_planning_goes_on(
+    tmp_path: Path, moment: tuple[str, str | None]
+) -> None:
+    with ScriptedServer(RULES, plan=plan_with_resources(tmp_path), pause=0.1) as server:
+        project = Project(tmp_path, server)
+        variables = {"ALLREADY_MODEL": MODEL, **server.environment}
+        with Running("do", GOAL, "--yes", cwd=tmp_path, **variables) as running:
+            running.wait_for(*moment)
+            running.process.send_signal(signal.SIGINT)
+            assert running.end() == 130
+        server.script.pause = 0.0
+        done = project.call("resume", "latest", "--json")
+        assert done.returncode == 0, done.stderr
+        assert set(lines_of(done.stdout)[-1]["tasks"]) == {*IDS, "answer"}
 
 
 def test_limits_count_planning_and_the_run_can_go_on_with_higher_ones(tmp_path: Path) -> None:
