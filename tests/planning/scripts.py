@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,14 +12,14 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.profiles import ModelProfile
 
-Piece = str | Exception | None
-"""A piece of the stream, or what breaks it off; None: nothing more ever comes."""
+Piece = str | float | Exception | None
+"""A piece of the stream, a pause in seconds, or what breaks it off; None: nothing more ever comes."""
 
 
 class Script:
     """A model that plays one list of pieces for each request, and keeps what it was asked."""
 
-    def __init__(self, *rounds: Sequence[Piece], profile: ModelProfile | None = None) -> None:
+    def __init__(self, *rounds: Iterable[Piece], profile: ModelProfile | None = None) -> None:
         self.rounds = list(rounds)
         self.prompts: list[str] = []
         self.infos: list[AgentInfo] = []
@@ -44,6 +44,9 @@ class Script:
             for piece in self.rounds.pop(0):
                 if isinstance(piece, Exception):
                     raise piece
+                if isinstance(piece, float):
+                    await asyncio.sleep(piece)
+                    continue
                 if piece is None:
                     await asyncio.Event().wait()
                     raise AssertionError
@@ -62,7 +65,7 @@ class Script:
 class Ending(WrapperModel):
     """A script whose streams end with what the provider says of it, which `FunctionModel` can't."""
 
-    def __init__(self, *rounds: Sequence[Piece], **end: Any) -> None:
+    def __init__(self, *rounds: Iterable[Piece], **end: Any) -> None:
         self.script = Script(*rounds)
         self.end = end
         super().__init__(self.script.model)

@@ -9,11 +9,11 @@ from pydantic_ai.exceptions import ModelHTTPError
 from tests.planning.scripts import Ending, Piece, Script
 
 from allready.agents.base import Dependency, TaskResult
-from allready.agents.usage import Usage
+from allready.agents.usage import CHARACTERS_A_TOKEN, Usage
 from allready.errors import TransientError
-from allready.plan.plan import Limits
 from allready.planning import aggregator
-from allready.planning.aggregator import LlmAggregator, compose
+from allready.planning.aggregator import BREAKS_OFF, LlmAggregator, compose
+from allready.planning.requests import MAX_CHARACTERS
 
 BUSY = ModelHTTPError(429, "script", {"message": "slow down"})
 
@@ -155,11 +155,24 @@ async def test_without_outputs_no_model_is_asked() -> None:
     assert answering.script.prompts == []
 
 
-async def test_nor_if_no_request_is_left() -> None:
-    answering = Answering(allowance=Limits(max_requests=0))
-    answer = await answering.answer([done("a", "Done.")])
-    assert "> No model put this answer together: the limit of 0 requests is reached" in answer
+async def test_nor_if_the_run_has_no_room_for_a_request() -> None:
+    def allow() -> None:
+        raise TransientError("no room", 0.0)
+
+    answering = Answering(allow=allow)
+    with pytest.raises(TransientError, match="no room"):
+        await answering.answer([done("a", "Done.")])
     assert answering.script.prompts == []
+
+
+async def test_an_answer_without_an_end_is_cut_off() -> None:
+    answering = Answering(["word " * 10_000] * 1_000)
+    answer = await answering.answer([done("a", "Done.")])
+    assert len(answer.removesuffix(BREAKS_OFF)) <= MAX_CHARACTERS + 2
+    assert answer.endswith(BREAKS_OFF)
+    assert answering.script.closed == 1
+    (usage,) = answering.usages
+    assert usage.output_tokens >= MAX_CHARACTERS / CHARACTERS_A_TOKEN
 
 
 # --- composing --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from tests.planning.scripts import task
 
 from allready.plan.models import ID_REGEX
 from allready.planning.draft import DraftTask
-from allready.planning.draft_check import DraftCheck
+from allready.planning.draft_check import MAX_PROBLEMS, DraftCheck
 from allready.planning.events import Noted, Written
 from allready.planning.json_stream import Item
 
@@ -91,8 +91,23 @@ def test_an_entry_that_is_no_json_and_a_list_without_end() -> None:
 def test_no_more_tasks_than_allowed() -> None:
     written, _, problems = check(*(task(f"t{number}") for number in range(8)), task("x", "t7"))
     assert written == ["t0", "t1", "t2", "t3", "t4"]
-    assert problems == ["more than 5 tasks: 4 too many; put some together into one"]
+    assert problems == ["more than 5 tasks: put some together into one"]
     assert check(task("a"), task("b"), fixed=(FIXED,), most=2)[0] == ["a"]
+
+
+@pytest.mark.parametrize("entry", [7, {}, task("first"), task("twice"), task("held", "never")])
+def test_entries_that_are_no_tasks_count_as_well(entry: Any) -> None:
+    checking = DraftCheck((FIXED,), (), 5)
+    events = [event for _ in range(100) for event in checking.take(Item(entry))]
+    assert checking.too_many
+    assert len(events) <= 5
+    assert len(checking.finish(None)) <= 6
+
+
+def test_of_very_many_problems_some_are_told() -> None:
+    problems = check(task("a", *(f"t{number}" for number in range(1_000))))[2]
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert problems[-1] == "and 950 more of this sort"
 
 
 @pytest.mark.parametrize(
@@ -175,3 +190,15 @@ def test_what_is_written_can_start_in_its_order(entries: list[dict[str, Any]]) -
     assert len(there) <= 5
     if not checking.finish(None):
         assert len(there) == 1 + len(entries)
+
+
+def test_agents_whose_names_differ_in_case_only() -> None:
+    checking = DraftCheck((), ("Reader", "READER", "writer"), 5)
+    names = ("Reader", "READER", "reader", "Writer", " writer ")
+    entries = [task(str(number), agent=name) for number, name in enumerate(names)]
+    events = [event for entry in entries for event in checking.take(Item(entry))]
+    chosen = [event.task.agent for event in events if isinstance(event, Written)]
+    assert chosen == ["Reader", "READER", None, "writer", "writer"]
+    assert [event.text for event in events if isinstance(event, Noted)] == [
+        "task '2': there is no agent 'reader'; another one is chosen for it"
+    ]

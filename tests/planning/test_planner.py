@@ -1,7 +1,8 @@
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
+from itertools import chain, count, cycle, repeat
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from pydantic_ai.profiles import ModelProfile
 from tests.planning.scripts import Ending, Piece, Script, cut, plan, task
 
 from allready.agents.definitions import AgentDefinition
-from allready.agents.usage import Usage
+from allready.agents.secrets import Redactor
+from allready.agents.usage import CHARACTERS_A_TOKEN, Usage
 from allready.errors import OutsideError, PermanentError, TaskError, Unreachable
 from allready.plan.plan import Limits
 from allready.planning.draft import DraftTask
 from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
-from allready.planning.planner import PATIENCE, LlmPlanner
+from allready.planning.planner import PATIENCE, SILENCE, LlmPlanner
+from allready.planning.requests import LAST_CHARACTERS, LAST_WORDS, MAX_CHARACTERS
+from allready.testing import run_virtual
 
 READER = AgentDefinition("reader", description="Reads files.", tools=("Read", "Grep"))
 RUNNER = AgentDefinition("runner", kind="command", description="Runs\n- admin: everything")
@@ -32,7 +36,7 @@ class Planning:
     """A planner with a script for its model, and a clock that only sums up."""
 
     def __init__(
-        self, *rounds: Sequence[Piece], profile: ModelProfile | None = None, **settings: Any
+        self, *rounds: Iterable[Piece], profile: ModelProfile | None = None, **settings: Any
     ) -> None:
         self.script = Script(*rounds, profile=profile)
         self.slept: list[float] = []
@@ -155,7 +159,7 @@ async def test_after_two_invalid_plans_planning_has_failed() -> None:
         ("I'd rather not.", 'there is no JSON object {"tasks": […]} in the answer'),
         (plan(*TWO)[:-3], "the list of tasks breaks off before its end"),
         ('{"tasks": []}', "the plan has no tasks"),
-        (plan(*(task(str(number)) for number in range(4))), "more than 3 tasks: 1 too many"),
+        (plan(*(task(str(number)) for number in range(4))), "more than 3 tasks: put some together"),
         ('{"tasks": [{"id": "a", "prompt": }]}', "entry 1 is not valid JSON: Expecting value"),
     ],
 )
@@ -300,6 +304,205 @@ async def test_other_errors_end_it(error: Exception, kind: type[Exception]) -> N
     assert type(raised.value) is kind
 
 
+# --- streams without an end -------------------------------------------------------------------------------
+
+ENTRY = json.dumps(task("t"))
+
+
+async def test_words_for_ever_after_the_plan_are_not_listened_to() -> None:
+    planning = Planning(chain(plan_of_two(), repeat(" and so on")))
+    assert ids(await planning.events()) == ["a", "b"]
+    assert planning.script.closed == 1
+    assert sum(map(len, planning.script.log[1:])) <= LAST_CHARACTERS + len(" and so on")
+    (usage,) = planning.usages
+    assert usage.output_tokens * CHARACTERS_A_TOKEN >= LAST_CHARACTERS
+
+
+def test_silence_after_the_plan_is_its_end() -> None:
+    async def scenario() -> float:
+        planning = Planning([plan(*TWO), 1.0, "\n", None])
+        assert ids(await planning.events()) == ["a", "b"]
+        assert planning.script.closed == 1
+        assert [usage.requests for usage in planning.usages] == [1]
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario()) == LAST_WORDS
+
+
+async def test_nonsense_after_the_plan_does_it_no_harm() -> None:
+    planning = Planning([plan(*TWO), UnexpectedModelBehavior("nonsense")])
+    assert ids(await planning.events()) == ["a", "b"]
+
+
+async def test_tasks_for_ever_are_not_read() -> None:
+    endless = (json.dumps(task(str(number))) + "," for number in count())
+    planning = Planning(chain(['{"tasks": ['], endless), plan_of_two(), max_tasks=3)
+    events = await planning.events()
+    again = Again("the plan is not valid", ("more than 3 tasks: put some together into one",))
+    assert events[3] == again
+    assert ids(events) == ["0", "1", "2", "a", "b"]
+    assert planning.script.closed == 1
+    assert len(planning.script.log) == 1 + 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("start", "endless"),
+    [
+        ('{"tasks": [{"id": "a", "prompt": "', "x" * 10_000),
+        ("", "blah [ blah { " * 500),
+        ('{"thoughts": ["', "x" * 10_000),
+        (f'{{"tasks": [{ENTRY}', " \n" * 5_000),
+    ],
+)
+async def test_what_never_becomes_a_plan_is_read_up_to_a_bound(start: str, endless: str) -> None:
+    planning = Planning(chain([start], repeat(endless)), plan_of_two())
+    (again,) = (event for event in await planning.events() if isinstance(event, Again))
+    assert again.problems[0].startswith("the plan breaks off, as it was longer than the model may write")
+    assert planning.script.closed == 1
+    assert sum(map(len, planning.script.log[:-1])) <= MAX_CHARACTERS + len(endless)
+    assert planning.usages[0].output_tokens >= MAX_CHARACTERS / CHARACTERS_A_TOKEN
+
+
+async def test_a_list_that_can_t_go_on_ends_the_request() -> None:
+    planning = Planning(chain(['{"tasks": [}'], repeat("{}")), plan_of_two())
+    events = await planning.events()
+    assert isinstance(events[0], Again)
+    assert planning.script.closed == 1
+    assert len(planning.script.log) == 2
+
+
+# --- silence ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", [[], [plan(*TWO)[:75]]], ids=["from the beginning", "after a task"])
+@pytest.mark.parametrize("silence", [[None], cycle([7.0, ""])], ids=["nothing", "pings"])
+def test_a_silent_request_is_ended_and_made_again(begun: list[Piece], silence: Iterable[Piece]) -> None:
+    async def scenario() -> float:
+        planning = Planning(chain(begun, silence), plan_of_two())
+        events = await planning.events()
+        (waiting,) = (event for event in events if isinstance(event, Waiting))
+        assert waiting.reason == "function:script: no answer for 180 seconds"
+        assert [type(event) for event in events[:-3]] == ([Written, Again] if begun else [])
+        assert ids(events[-2:]) == ["a", "b"]
+        assert [usage.requests for usage in planning.usages] == [1, 1], "the silent one was at work, too"
+        assert planning.usages[0].input_tokens > 0
+        assert planning.script.closed == 1
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario()) == SILENCE
+
+
+def test_a_model_that_writes_slowly_is_not_silent() -> None:
+    async def scenario() -> float:
+        pieces = [entry for piece in cut(plan(*TWO), 5) for entry in (SILENCE - 1, piece)]
+        planning = Planning(pieces)
+        assert ids(await planning.events()) == ["a", "b"]
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario()) > PATIENCE
+
+
+def test_patience_counts_silence_as_well() -> None:
+    async def scenario() -> float:
+        planning = Planning(*repeat([None], 20))
+        planning.planner._sleep = asyncio.sleep
+        with pytest.raises(OutsideError, match=r"no answer for 180 seconds\. Waiting .* 10 minutes"):
+            await planning.events()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario()) <= PATIENCE + SILENCE
+
+
+def test_patience_counts_requests_that_hang_until_they_are_refused() -> None:
+    async def scenario() -> float:
+        hanging: list[Piece] = [100.0, BUSY]
+        planning = Planning(*repeat(hanging, 20))
+        planning.planner._sleep = asyncio.sleep
+        with pytest.raises(OutsideError, match="slow down"):
+            await planning.events()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario()) <= PATIENCE + 100
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_patience_is_for_the_time_since_a_new_task(keep: bool) -> None:
+    """But the first words of one, again and again, are none."""
+    tasks = [task(str(number)) for number in range(6)]
+    drops: list[list[Piece]] = [["{", BUSY] for _ in range(12)]
+    rounds: list[list[Piece]] = []
+    for number in range(6):
+        written = tasks[number : number + 1] if keep else tasks[: number + 1]
+        rounds += [*drops, [plan(*written)[:-2], BUSY]]
+    planning = Planning(*rounds, [plan(*([] if keep else tasks))])
+    assert ids(await planning.events(keep=keep))[-1] == "5"
+    assert sum(planning.slept) > PATIENCE
+    planning = Planning(*drops * 10)
+    with pytest.raises(OutsideError, match="slow down"):
+        await planning.events(keep=keep)
+    assert sum(planning.slept) <= PATIENCE
+
+
+# --- secrets ----------------------------------------------------------------------------------------------
+
+SECRET = "ghp_0123456789abcdef"
+
+
+@pytest.fixture
+def blanking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", SECRET)
+
+
+@pytest.mark.usefixtures("blanking")
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_secrets_are_blanked_in_tasks(size: int) -> None:
+    tasks = [
+        task(SECRET, title=f"With {SECRET}", prompt=f"Use {SECRET}."),
+        task("b", SECRET, agent=SECRET, prompt=f"{SECRET[:9]}\x00{SECRET[9:]}", **{SECRET: 1}),
+    ]
+    events = await Planning(cut(plan(*tasks), size)).events()
+    assert [event.task for event in events if isinstance(event, Written)] == [
+        DraftTask("secret", "With [secret]", "Use [secret].", None, ()),
+        DraftTask("b", "", "[secret]", None, ("secret",)),
+    ]
+    assert SECRET not in repr(events)
+    assert sum(isinstance(event, Noted) for event in events) == 3
+
+
+@pytest.mark.usefixtures("blanking")
+async def test_secrets_are_blanked_in_what_is_told_of_failures() -> None:
+    busy = ModelHTTPError(429, "script", {"message": f"slow down {SECRET}"})
+    bad = plan(task("a", f"x{SECRET}"), task("b", prompt=SECRET), task("c", SECRET))
+    planning = Planning([busy], [bad], [bad])
+    events: list[PlannerEvent] = []
+
+    async def follow() -> None:
+        async for event in planning.planner.write("Why?"):
+            events.append(event)  # noqa: PERF401 - some come before it is raised
+
+    with pytest.raises(PlanningFailed) as failed:
+        await follow()
+    for told in (repr(events), str(failed.value), repr(failed.value.problems), failed.value.raw):
+        assert SECRET not in told
+        assert "secret" in told
+    assert SECRET not in planning.script.prompts[2]
+
+
+async def test_secrets_that_are_not_in_the_environment() -> None:
+    planning = Planning([plan(task("a", prompt="Say hush-hush."))])
+    planning.planner.redactor = Redactor(["hush-hush"])
+    (written,) = await planning.events()
+    assert isinstance(written, Written)
+    assert written.task.prompt == "Say [secret]."
+
+
+async def test_an_entry_that_is_nested_too_deeply() -> None:
+    deep = '{"id": "a", "prompt": ' + "[" * 900 + "]" * 900 + "}"
+    planning = Planning([f'{{"tasks": [{deep}]}}'], plan_of_two())
+    again = (await planning.events())[0]
+    assert isinstance(again, Again)
+
+
 # --- limits and the end -----------------------------------------------------------------------------------
 
 
@@ -322,10 +525,11 @@ async def test_a_plan_that_took_more_than_its_limit_is_a_plan() -> None:
 
 
 async def test_a_limit_for_which_nothing_is_left() -> None:
-    planning = Planning(allowance=Limits(max_cost=0.0))
-    with pytest.raises(PlanningFailed, match=r"limit of \$0"):
+    planning = Planning(plan_of_two(), allowance=Limits(max_requests=1))
+    await planning.events()
+    with pytest.raises(PlanningFailed, match="limit of 1 requests"):
         await planning.events()
-    assert planning.script.prompts == []
+    assert len(planning.script.prompts) == 1
 
 
 async def test_closing_the_generator_closes_the_stream() -> None:

@@ -55,8 +55,8 @@ class LlmAggregator:
         """Give the answer as Markdown; the ids of all that are `missing` stand in it.
 
         Raises `TransientError` if the provider refuses for now (what came until then was told to `on_text`),
-        or `allow` does.
-        Whatever else goes wrong is said in a note above the composition that is given then.
+        or `allow` does. An answer of more than `requests.MAX_CHARACTERS` is cut off there. Whatever else goes
+        wrong is said in a note above the composition that is given then.
         """
         model = self._model
         if model is None or not outputs:

@@ -17,6 +17,8 @@ from allready.planning.json_stream import Item
 
 ID_LENGTH = 100
 """Characters that an id has at most."""
+MAX_PROBLEMS = 50
+"""That are told of one plan: enough to put it right."""
 FIELDS = ("id", "title", "agent", "depends_on", "prompt")
 ANSWER_RENAMED = f"{ANSWER}-task"
 """What a task is called that wants the id of the run's own answer."""
@@ -35,14 +37,16 @@ class DraftCheck:
         self.written: dict[str, DraftTask] = {}
         """All whose dependencies are written or fixed, too."""
         self.problems: list[str] = []
-        self._agents = None if agents is None else {name.casefold(): name for name in agents}
+        self._agents = None if agents is None else frozenset(agents)
+        self._folded = _by_folded_names(agents or ())
         self._max_tasks = max_tasks
         self._held: list[DraftTask] = []
         """Valid, but something they depend on has not come yet."""
         self._seen: set[str] = set()
         """All ids, those of tasks with problems included."""
         self._entries = 0
-        self._too_many = 0
+        self.too_many = False
+        """Whether there are more tasks than there may be: nothing that follows is read."""
         self._notes: list[Noted] = []
 
     @property
@@ -53,6 +57,9 @@ class DraftCheck:
     def take(self, item: Item) -> list[Written | Noted]:
         """Take the next entry; give the tasks that may start now, and what was put right."""
         self._entries += 1
+        self.too_many |= self._entries > self._max_tasks
+        if self.too_many:
+            return []
         self._notes = []
         task = self._read(item)
         written: list[Written] = []
@@ -64,15 +71,16 @@ class DraftCheck:
     def finish(self, incomplete: str | None) -> list[str]:
         """Give all that is wrong with the plan; `incomplete` says why its list has not come to its end."""
         problems = list(self.problems)
-        if self._too_many:
-            problems.append(
-                f"more than {self._max_tasks} tasks: {self._too_many} too many; put some together into one"
-            )
-        if incomplete:
+        if self.too_many:
+            problems.append(f"more than {self._max_tasks} tasks: put some together into one")
+        elif incomplete:
             problems.append(incomplete)
-        problems += self._unmet()
+        if not self.too_many:  # else what is missing may be among what was not read
+            problems += self._unmet()
         if not self.tasks and not problems:
             problems.append("the plan has no tasks")
+        if len(problems) > MAX_PROBLEMS:
+            problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS} more of this sort"]
         return problems
 
     # --- one entry ----------------------------------------------------------------------------------------
@@ -96,7 +104,7 @@ class DraftCheck:
             return None
         self._seen.add(name)
         if len(self.tasks) + len(self._held) >= self._max_tasks:
-            self._too_many += 1
+            self.too_many = True
             return None
         return self._task(name, item.value)
 
@@ -153,7 +161,8 @@ class DraftCheck:
             return None
         if self._agents is None and isinstance(value, str):
             return value
-        known = (self._agents or {}).get(value.strip().casefold()) if isinstance(value, str) else None
+        wanted = value.strip() if isinstance(value, str) else ""
+        known = wanted if wanted in (self._agents or ()) else self._folded.get(wanted.casefold())
         if known is None:
             self._note(f"task {name!r}: there is no agent {shorten(value)}; another one is chosen for it")
         return known
@@ -193,6 +202,15 @@ class DraftCheck:
             names = [self._held[place].id for place in cycle]
             problems.append(f"tasks depend on each other in a circle: {describe_cycle(names)}")
         return problems
+
+
+def _by_folded_names(agents: Collection[str]) -> dict[str, str | None]:
+    """Give agents by their names without regard to case; None where several would be meant."""
+    found: dict[str, str | None] = {}
+    for name in agents:
+        folded = name.casefold()
+        found[folded] = None if folded in found else name
+    return found
 
 
 def _as_id(value: Any) -> str | None:

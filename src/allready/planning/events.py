@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
+from allready.agents.secrets import Redactor
 from allready.errors import OutsideError
 from allready.planning.draft import DraftTask
 
@@ -40,6 +42,20 @@ class Waiting(NamedTuple):
 
 
 PlannerEvent: TypeAlias = Written | Noted | Again | Waiting
+
+
+def blanked(event: PlannerEvent, redactor: Redactor) -> PlannerEvent:
+    """Give the event without secrets in its texts. Ids stay: they are blanked where they are made."""
+    blank = redactor.text
+    match event:
+        case Written(task):
+            return Written(replace(task, title=blank(task.title), prompt=blank(task.prompt)))
+        case Noted(text):
+            return Noted(blank(text))
+        case Again(reason, problems):
+            return Again(blank(reason), tuple(map(blank, problems)))
+        case Waiting(reason, delay):
+            return Waiting(blank(reason), delay)
 
 
 class PlanningFailed(OutsideError):

@@ -95,6 +95,11 @@ class ItemReader:
         """Whether the list has ended as it must."""
         return self._state is _State.CLOSED
 
+    @property
+    def ended(self) -> bool:
+        """Whether no more entries can come."""
+        return self._state not in self._steps
+
     def feed(self, text: str) -> list[Item]:
         """Take the next piece of text; give the entries that are complete with it."""
         if self._state not in self._steps:

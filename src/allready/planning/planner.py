@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -10,14 +11,15 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from allready.agents.definitions import AgentDefinition
+from allready.agents.secrets import Redactor, secret_values
 from allready.agents.usage import Usage, limit_reached
 from allready.core.policy import defer_delay
-from allready.errors import OutsideError, PermanentError, TransientError, Unreachable
+from allready.errors import OutsideError, PermanentError, TaskError, TransientError, Unreachable
 from allready.plan.plan import Limits
 from allready.planning.draft import DraftTask
 from allready.planning.draft_check import DraftCheck
-from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
-from allready.planning.json_stream import ItemReader
+from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written, blanked
+from allready.planning.json_stream import Item, ItemReader
 from allready.planning.prompts import plan_schema, planner_instructions, planner_prompt
 from allready.planning.requests import CUT_OFF, Request
 
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 MAX_TASKS = 20
 """Tasks of one plan, unless the user wants more: models write few well, and many alike."""
 PATIENCE = 600.0
-"""Seconds of waiting in all, while the provider refuses, until planning is given up."""
+"""Seconds without a new task in which nothing came, between requests and within them, until planning is given
+up. The time in which the model writes is not among them."""
+SILENCE = 180.0
+"""Seconds without a piece until a request is given up: models that think without telling what, and small
+machines that read a long prompt, may take two minutes."""
 TOOL = "write_plan"
 """Name of the tool for models that answer with JSON only by calling one."""
 _NO_SCHEMA = re.compile(r"response_?format|json.?schema|structured.?output|grammar", re.IGNORECASE)
@@ -40,7 +46,8 @@ class LlmPlanner:
     """Writes plans with a model. Stateless but for what it has used up: can be asked again.
 
     `on_usage` is called after each request. `allowance` is what all requests together may use up: when it is
-    reached no further one is made. `seed` decides the jitter of waiting; None: chance does.
+    reached no further one is made. `seed` decides the jitter of waiting; None: chance does. `redactor` blanks
+    secrets in all that is told; None: those of this process' environment.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class LlmPlanner:
         allowance: Limits = Limits(),  # noqa: B008 - frozen
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         seed: int | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._model = model
         self._agents = tuple(agents)
@@ -64,6 +72,7 @@ class LlmPlanner:
         self._seed = secrets.randbits(64) if seed is None else seed
         self._in_words = False
         """Whether the shape of a plan is only told in words."""
+        self.redactor = Redactor(secret_values(os.environ)) if redactor is None else redactor
         self.allow: Callable[[], None] | None = None
         """Called before each request; raises `TransientError` if a run's limits leave no room for it."""
         self.used = Usage()
@@ -76,12 +85,21 @@ class LlmPlanner:
 
         `taken` are tasks that are there already and stay. If the plan is not valid, or the stream broke off,
         it is asked for `Again`: with `keep` what was written stays, too, and only the rest is asked for; else
-        it is void. An invalid plan is corrected once. Close the generator to stop the request.
+        it is void. An invalid plan is corrected once. A request that is silent for `SILENCE` seconds, by the
+        event loop's clock, is ended and counts as refused for now; one that writes on when the plan is
+        complete, or can't be one any more, is ended too. Close the generator to stop the request.
 
         Raises `PlanningFailed` (no valid plan, or `allowance` reached), `OutsideError` (the provider refused
-        for longer than `PATIENCE`, or nobody listens there at all), `PermanentError` (it will refuse again)
-        and `TaskError` (anything else that went wrong there).
+        or was silent for longer than `PATIENCE`, or nobody listens there at all), `PermanentError` (it will
+        refuse again) and `TaskError` (anything else that went wrong there).
         """
+        async with aclosing(self._rounds(goal, taken, keep=keep)) as events:
+            async for event in events:
+                yield blanked(event, self.redactor)
+
+    async def _rounds(
+        self, goal: str, taken: Sequence[DraftTask], *, keep: bool
+    ) -> AsyncGenerator[PlannerEvent]:
         check = self._check(taken)
         problems: list[str] = []
         earlier, rounds, waits = "", list[str](), _Waits(self._seed)
@@ -97,13 +115,15 @@ class LlmPlanner:
                 self._in_words = True
                 yield Noted("the server refuses JSON schemas: the model is told the plan's shape in words")
                 continue
-            if attempt.refusal is not None and not attempt.closed:
+            waits.heard(len(check.tasks))
+            if attempt.refusal is not None:
                 if isinstance(attempt.refusal, Unreachable) and not self.used and not check.fixed:
-                    raise OutsideError(str(attempt.refusal))  # it never was there, and nothing is lost
+                    # it never was there, and nothing is lost
+                    raise OutsideError(self.redactor.text(str(attempt.refusal)))
                 if attempt.text:
                     check = self._check(check.tasks if keep else taken)
                     yield Again(str(attempt.refusal))
-                delay = waits.next(attempt.refusal)
+                delay = waits.next(attempt.refusal, attempt.silent, self.redactor)
                 yield Waiting(str(attempt.refusal), delay)
                 await self._sleep(delay)
                 continue
@@ -111,7 +131,7 @@ class LlmPlanner:
             if not found:
                 return
             if problems:
-                raise PlanningFailed(_given_up(self._model.model_id, found), found, _raw(rounds))
+                raise self._failure(_given_up(self._model.model_id, found), found, rounds)
             problems, earlier = found, attempt.text
             check = self._check(check.tasks if keep else taken)
             yield Again("the plan is not valid", tuple(problems))
@@ -130,8 +150,9 @@ class LlmPlanner:
             prompt,
             None if self._in_words else plan_output(self._model, schema),
             self._count,
+            silence=SILENCE,
         )
-        return _Attempt(request, check, in_words=self._in_words)
+        return _Attempt(request, check, self.redactor, in_words=self._in_words)
 
     def _count(self, usage: Usage) -> None:
         self.used += usage
@@ -142,33 +163,42 @@ class LlmPlanner:
         limit = limit_reached(self.used, self.allowance)
         if limit is not None:
             message = f"planning has reached the limit of {limit} before there was a valid plan: raise it"
-            raise PlanningFailed(message, problems, _raw(rounds), at_limit=True)
+            raise self._failure(message, problems, rounds, at_limit=True)
         if self.allow is not None:
             try:
                 self.allow()
             except TransientError as error:
-                raise PlanningFailed(str(error), problems, _raw(rounds), at_limit=True) from error
+                raise self._failure(str(error), problems, rounds, at_limit=True) from error
+
+    def _failure(
+        self, message: str, problems: Sequence[str], rounds: Sequence[str], *, at_limit: bool = False
+    ) -> PlanningFailed:
+        blank = self.redactor.text
+        return PlanningFailed(
+            blank(message), list(map(blank, problems)), blank(_raw(rounds)), at_limit=at_limit
+        )
 
 
 class _Attempt:
     """One request for a plan, or for the rest of one."""
 
-    def __init__(self, request: Request, check: DraftCheck, *, in_words: bool) -> None:
+    def __init__(self, request: Request, check: DraftCheck, redactor: Redactor, *, in_words: bool) -> None:
         self._request = request
+        self._redactor = redactor
         self._in_words = in_words
         self._check = check
         self._reader = ItemReader("tasks")
         self.text = ""
         """All that the model wrote."""
         self.refusal: TransientError | None = None
-        """Why the provider did not answer, or not to the end."""
+        """Why the provider did not answer, or not to the end of the plan."""
         self.no_schema = False
         """Whether it did not answer because it was given a JSON schema."""
 
     @property
-    def closed(self) -> bool:
-        """Whether the plan has come to its end, whatever became of the connection then."""
-        return self._reader.closed
+    def silent(self) -> float:
+        """For how many seconds nothing had come when the request ended."""
+        return self._request.silent
 
     async def events(self) -> AsyncGenerator[Written | Noted]:
         """Give the tasks as they come, and what was put right in them."""
@@ -178,15 +208,26 @@ class _Attempt:
                 async for piece in stream:
                     pieces.append(piece)
                     for item in self._reader.feed(piece):
-                        for event in self._check.take(item):
+                        for event in self._check.take(_blanked(item, self._redactor)):
                             yield event
-        except TransientError as error:
-            self.refusal = error
-        except PermanentError as error:
-            self.no_schema = not pieces and not self._in_words and bool(_NO_SCHEMA.search(str(error)))
-            if not self.no_schema:
+                    if self._reader.closed:
+                        self._request.wind_up()
+                    elif self._reader.ended or self._check.too_many:
+                        break  # whatever is still written, and paid, is of no use
+        except TaskError as error:
+            # a plan that has come to its end is one, whatever became of the request then
+            if not self._reader.closed and not self._is_refusal(error, begun=bool(pieces)):
                 raise
-        self.text = "".join(pieces)
+        self.text = self._redactor.text("".join(pieces))
+
+    def _is_refusal(self, error: TaskError, *, begun: bool) -> bool:
+        """Keep an error that another request can mend; False: it is none."""
+        if isinstance(error, TransientError):
+            self.refusal = error
+            return True
+        if isinstance(error, PermanentError) and not begun and not self._in_words:
+            self.no_schema = bool(_NO_SCHEMA.search(str(error)))
+        return self.no_schema
 
     def problems(self) -> list[str]:
         """Give all that is wrong with the plan that was written."""
@@ -209,17 +250,39 @@ class _Waits:
         self._seed = seed
         self._refusals = 0
         self._waited = 0.0
+        self._most = 0
+        """Tasks that there were at any time."""
 
-    def next(self, refusal: TransientError) -> float:
-        """Give seconds until it may be asked again. Raises `OutsideError` when patience is at its end."""
+    def heard(self, tasks: int) -> None:
+        """Begin anew if the plan has never had so many tasks: only that is progress.
+
+        Else a connection that breaks off after the first word would be tried again for ever.
+        """
+        if tasks > self._most:
+            self._most, self._refusals, self._waited = tasks, 0, 0.0
+
+    def next(self, refusal: TransientError, silent: float, redactor: Redactor) -> float:
+        """Give seconds until it may be asked again, after a request that was silent for so many at its end.
+
+        Raises `OutsideError` when patience is at its end.
+        """
         self._refusals += 1
         delay = defer_delay(self._refusals, refusal.retry_after, self._seed, 0)
-        self._waited += delay
+        self._waited += silent + delay
         if self._waited > PATIENCE:
             raise OutsideError(
-                f"{refusal}. Waiting for it would take more than {PATIENCE / 60:.0f} minutes: try again later"
+                f"{redactor.text(str(refusal))}. "
+                f"Waiting for it would take more than {PATIENCE / 60:.0f} minutes: try again later"
             ) from refusal
         return delay
+
+
+def _blanked(item: Item, redactor: Redactor) -> Item:
+    """Blank the secrets in an entry: what ids are made of, too, so that those that name others still do."""
+    try:
+        return Item(redactor.json(item.value), item.problem)
+    except RecursionError:
+        return Item(None, "it is nested too deeply")
 
 
 def plan_output(model: Model, schema: dict[str, Any]) -> ModelRequestParameters:
