@@ -122,7 +122,7 @@ async def _prepared(
         return model, models.name_of(wanted) or model.model_id, toolsets()
 
     try:
-        return await in_thread(prepare, "allready model")
+        return await in_thread(prepare, "allready model", timeless=True)
     except UserError as error:
         raise PermanentError(str(error)) from error
 

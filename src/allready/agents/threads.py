@@ -25,11 +25,12 @@ def as_failure(error: BaseException) -> Exception:
     return failure
 
 
-def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
+def in_thread(call: Callable[[], T], name: str, *, timeless: bool = False) -> asyncio.Future[T]:
     """Start `call` in a daemon thread with a copy of the context; the future gives its result or exception.
 
     The thread can't be stopped: canceling the future only stops waiting. The interpreter's exit does not
-    wait for it either. Raises `TransientError` if the system allows no more threads.
+    wait for it either. What is `timeless` takes no time on a virtual clock: it waits for no other time than
+    that of this machine. Raises `TransientError` if the system allows no more threads.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -57,6 +58,11 @@ def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
         threading.Thread(target=work, name=name, daemon=True).start()
     except RuntimeError as error:
         raise TransientError(f"no thread for {name}: {error}") from error
+    outside_work = getattr(loop, "outside_work", None) if timeless else None
+    if outside_work is not None:
+        standing = outside_work()
+        standing.__enter__()
+        future.add_done_callback(lambda _: standing.__exit__(None, None, None))
     return future
 
 

@@ -319,7 +319,7 @@ def _problems_of_object(task: Task, by: Any, models: Models) -> list[str]:
     if isinstance(by, str):
         try:
             by = import_object(by)
-        except Exception as error:  # whatever its module does when it is imported
+        except (Exception, SystemExit) as error:  # whatever its module does when it is imported
             return [f"task {task.id!r}: the agent {by} can't be imported: {error}"]
     own = getattr(by, "model", None)
     if own is not None and not isinstance(own, str):

@@ -111,7 +111,7 @@ class Worker:
             else:
                 value = await self._ask(task, sub_agent)
             if self._durable and value.output_file is not None and is_long(value.output_file):
-                await in_thread(lambda: sync_output(value, self._folder()), "allready sync")
+                await in_thread(lambda: sync_output(value, self._folder()), "allready sync", timeless=True)
             return value
         finally:
             current.sub_agent = None
@@ -200,7 +200,7 @@ class Worker:
         has_model = models.default_name is not None
         with Spoken(attempt) as spoken:
             aggregator = LlmAggregator(  # the first model that is made imports its library, for a second
-                await in_thread(models.get, "allready model") if has_model else None,
+                await in_thread(models.get, "allready model", timeless=True) if has_model else None,
                 on_text=spoken.text,
                 on_usage=attempt.on_usage,
                 allow=attempt.allow,

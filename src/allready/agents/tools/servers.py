@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self, TextIO
 
 import httpx2
 from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
@@ -84,7 +84,7 @@ class _Tail:
     def __init__(self) -> None:
         self._source, sink = os.pipe()
         os.set_blocking(self._source, False)
-        self.file: IO[str] = os.fdopen(sink, "w", encoding="utf-8")
+        self.file: TextIO = os.fdopen(sink, "w", encoding="utf-8")
         self._kept = bytearray()
         self._dropped = False
         self._loop = asyncio.get_running_loop()
