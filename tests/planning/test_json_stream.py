@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from allready.planning.json_stream import Item, ItemReader
+from allready.planning.json_stream import MAX_DEPTH, Item, ItemReader
 
 TEXT = st.text(st.sampled_from(list('{}[],:"\\/ \n\tntu`é😀x0tasks')) | st.characters(), max_size=20)
 VALUES = st.recursive(
@@ -151,3 +151,28 @@ def test_many_pieces_of_a_long_text_take_no_time() -> None:
     reader = ItemReader("tasks")
     items = [item for start in range(0, len(text), 40) for item in reader.feed(text[start : start + 40])]
     assert [item.value for item in items] == [entry] * 2
+
+
+@pytest.mark.parametrize("opening", ['{"a":', '{"a":[', '{"a":{"b":[1,'])
+def test_brackets_without_an_end_are_read_in_one_go(opening: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is counted in tokens: not more for each bracket, however many there are."""
+    tokens = 0
+    read_token = ItemReader._token
+
+    def counted(reader: ItemReader) -> object:
+        nonlocal tokens
+        tokens += 1
+        return read_token(reader)
+
+    monkeypatch.setattr(ItemReader, "_token", counted)
+    reader = ItemReader("tasks")
+    text = opening * 3_000
+    for start in range(0, len(text), 500):
+        assert reader.feed(text[start : start + 500]) == []
+    assert reader.feed("}]") == []
+    assert tokens < 3_000 * MAX_DEPTH * 10
+
+
+def test_what_stands_beside_the_list_may_be_nested() -> None:
+    text = '{"about": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + ', "tasks": [1]}'
+    assert [item.value for item in ItemReader("tasks").feed(text)] == [1]

@@ -497,10 +497,10 @@ async def test_secrets_that_are_not_in_the_environment() -> None:
 
 
 async def test_an_entry_that_is_nested_too_deeply() -> None:
-    deep = '{"id": "a", "prompt": ' + "[" * 900 + "]" * 900 + "}"
+    deep = '{"id": "a", "prompt": "Do it.", "x": ' + "[" * 900 + "]" * 900 + "}"
     planning = Planning([f'{{"tasks": [{deep}]}}'], plan_of_two())
     again = (await planning.events())[0]
-    assert isinstance(again, Again)
+    assert again == Again("the plan is not valid", ("entry 1 is not valid JSON: it is nested too deeply",))
 
 
 # --- limits and the end -----------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _SCALAR = re.compile(r"[^\s{}\[\],:\"]+")
 _STRING_STOP = re.compile(r'["\\]')
 _CLOSES = {"}": "{", "]": "["}
+MAX_DEPTH = 20
+"""Brackets that may be open in what stands beside the list. With each one the list's object may begin: without
+a bound, reading them would take time by the square of their number."""
 
 
 class Item(NamedTuple):
@@ -138,7 +141,7 @@ class ItemReader:
         if token is None:
             return False
         if self._open:
-            if not self._nest(token):
+            if not self._nest(token) or len(self._open) > MAX_DEPTH:
                 return self._abandon()
         elif (self._next, token.kind) == (_Next.KEY, "string"):
             self._name = self._value(token.start, token.end).value
