@@ -7,6 +7,7 @@ the attempt fails later.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from copy import copy
@@ -21,7 +22,7 @@ from allready.agents.output import cut_middle, without_last_newline
 from allready.agents.provider_errors import task_error
 from allready.agents.spoken import Spoken
 from allready.agents.threads import in_thread
-from allready.agents.usage import Usage, limit_reached
+from allready.agents.usage import Usage, estimated, limit_reached, sane
 from allready.errors import PermanentError, TaskError, TransientError, UserError, text_of
 from allready.plan.plan import Limits
 
@@ -140,6 +141,8 @@ class _Conversation:
         self._spoken = Spoken(attempt)
         self._of_model: Exception | None = None
         """What a request to the model raised."""
+        self._heard = 0
+        """Characters of the answer that is under way."""
 
     async def hold(self, agent: AbstractAgent[Any, Any], model: Model | None) -> TaskResult:
         """Ask and listen to the end; `model`: instead of the agent's own."""
@@ -188,14 +191,20 @@ class _Conversation:
             while not isinstance(node, End):
                 before = copy(run.usage)
                 watch.asking = False
+                self._heard = 0
+                begun = False
                 try:
                     node = await self._step(agent, run, node, streams=streams)
                 except Exception as error:
                     if watch.asking:
                         self._of_model = error
+                        begun = self._heard > 0  # else it was refused, and took nothing
+                    raise
+                except asyncio.CancelledError:
+                    begun = watch.asking
                     raise
                 finally:
-                    self._account(before, run)
+                    self._account(before, run, broke_off=begun)
             assert run.result is not None
             return run.result.output, _is_cut_off(run.result.response)
 
@@ -234,15 +243,26 @@ class _Conversation:
         async with stream as events:
             async for event in events:
                 match event.event_kind:
-                    case "part_start" if event.part.part_kind == "text":
-                        self._spoken.text(event.part.content)
-                    case "part_delta" if event.delta.part_delta_kind == "text":
-                        self._spoken.text(event.delta.content_delta)
+                    case "part_start":
+                        self._heard += len(getattr(event.part, "content", None) or "")
+                        if event.part.part_kind == "text":
+                            self._spoken.text(event.part.content)
+                    case "part_delta":
+                        delta = event.delta
+                        piece = getattr(delta, "content_delta", None) or getattr(delta, "args_delta", None)
+                        self._heard += len(piece or "")
+                        if delta.part_delta_kind == "text":
+                            self._spoken.text(delta.content_delta)
                     case "function_tool_call":
                         self._spoken.line(_call_line(event.part))
 
-    def _account(self, before: RunUsage, run: AgentRun[Any, Any]) -> None:
+    def _account(self, before: RunUsage, run: AgentRun[Any, Any], *, broke_off: bool) -> None:
+        """Tell what a step took; estimated, if the provider has not told it, as of an answer that broke off."""
         taken = _taken_since(before, run.usage)
+        if not taken.tokens and (broke_off or (taken.requests and self._heard)):
+            parts = (part for message in run.ctx.state.message_history for part in message.parts)
+            sent = sum(len(str(getattr(part, "content", ""))) for part in parts)
+            taken = estimated(sent, self._heard, self._model, taken)
         if taken:
             self._used += taken
             if self._attempt.on_usage is not None:
@@ -262,13 +282,14 @@ def _taken_since(before: RunUsage, now: RunUsage) -> Usage:
     requests = now.requests - before.requests
     cost = float((now.cost or 0) - (before.cost or 0))
     priced = now.cost is not None and (cost > 0 or now.cost == 0)
-    return Usage(
+    taken = Usage(
         requests,
         now.input_tokens - before.input_tokens,
         now.output_tokens - before.output_tokens,
         cost,
         0 if priced else requests,
     )
+    return sane(taken)
 
 
 def can_stream(model: Any) -> bool:
