@@ -257,7 +257,7 @@ class _Conversation:
                         self._spoken.line(_call_line(event.part))
 
     def _account(self, before: RunUsage, run: AgentRun[Any, Any], *, broke_off: bool) -> None:
-        """Tell what a step took; estimated, if the provider has not told it, as of an answer that broke off."""
+        """Tell what a step took; an estimate, if nobody has told it, as of an answer that broke off."""
         taken = _taken_since(before, run.usage)
         if not taken.tokens and (broke_off or (taken.requests and self._heard)):
             parts = (part for message in run.ctx.state.message_history for part in message.parts)

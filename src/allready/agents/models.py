@@ -29,6 +29,8 @@ PYTHON = "python"
 """The "provider" of model objects that modules hold."""
 NO_KEY = "no-key"
 """In place of a key for servers that need none: the libraries insist on one."""
+OPENAI = "https://api.openai.com/v1"
+"""Where OpenAI itself is, for `OPENAI_BASE_URL` that is not set."""
 OLLAMA = "http://127.0.0.1:11434/v1"
 """Where Ollama listens unless it was told otherwise; for `OLLAMA_BASE_URL` that is not set."""
 
@@ -177,7 +179,8 @@ def check_model(name: str) -> str | None:
     if not _installed(known.module):
         return f"the library for {provider} is missing: pip install 'pydantic-ai-slim[{provider}]'"
     if known.keys and not any(os.environ.get(key) for key in known.keys):
-        return f"{full_name(name)} needs a key: set {known.keys[0]}"
+        own = next((f", or {key} for a server of your own" for key in known.keys if key.endswith("_URL")), "")
+        return f"{full_name(name)} needs a key: set {known.keys[0]}{own if len(known.keys) > 1 else ''}"
     return None
 
 
@@ -311,9 +314,9 @@ def _make(name: str) -> Model:
 def _openai() -> Provider[Any]:
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    if os.environ.get("OPENAI_API_KEY"):
-        return OpenAIProvider()
-    return OpenAIProvider(base_url=os.environ.get("OPENAI_BASE_URL"), api_key=NO_KEY)
+    # an empty variable is none; to the library it would be an address
+    address = os.environ.get("OPENAI_BASE_URL") or OPENAI
+    return OpenAIProvider(base_url=address, api_key=os.environ.get("OPENAI_API_KEY") or NO_KEY)
 
 
 def _ollama() -> Provider[Any]:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from allready.agents.models import MODEL_SETTINGS, Models, NoModel, choose_model, deciding_key
-from allready.errors import PermanentError, TaskError, UserError
+from allready.errors import PermanentError, TaskError, Unreachable, UserError
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -50,6 +50,9 @@ def try_model(wanted: str | None, origin: str | None) -> Verdict:
         took = asyncio.run(_ask(models))
     except PermanentError as error:
         return Verdict("problem", f"{chosen}: {_said(error, name)}", "or name another one with --model")
+    except Unreachable as error:
+        where = "start the server, or say where it is (OPENAI_BASE_URL, OLLAMA_BASE_URL)"
+        return Verdict("problem", f"{chosen}: {_said(error, name)}", where)
     except TaskError as error:
         return Verdict("warning", f"{chosen}: {_said(error, name)}", "try again later")
     except UserError as error:
