@@ -257,6 +257,72 @@ async def test_long_answers_are_cut_and_secrets_blanked(wire: Wire, monkeypatch:
     assert len(str(error)) < 450
 
 
+NO_API = "this does not look like the answer of "
+NOTHING = "data: null\n\n"
+NULLS = "data: " + json.dumps({"id": None, "choices": None}) + "\n\n"
+
+
+@wires
+@ways
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Answer(200, "<html>Log in, secret-0123456789</html>"),
+        Answer(200, {"foo": 1}),
+        Answer(200, ""),
+        Answer(204, ""),
+        Stream(["data: {not json\n\n"]),
+        Stream([NULLS, NOTHING, "data: []\n\n"]),
+    ],
+    ids=["page", "json", "nothing", "204", "no json", "nulls"],
+)
+async def test_what_is_no_answer_of_a_model_is_told_as_such(
+    wire: Wire, streamed: bool, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider_server(reply) as server:
+        for name, value in wire.environment(server.url).items():
+            monkeypatch.setenv(name, value)
+        models = Models(wire.model)
+        error = None
+        try:
+            await ask(models.get(), streamed=streamed)
+        except Exception as raised:
+            error = task_error(raised, wire.model)
+        await models.close()
+    if error is None and wire.key == "GOOGLE_API_KEY":
+        return  # its library takes any JSON for an empty answer
+    assert type(error) is TaskError, "it may be the page of a proxy that is out of order for a moment"
+    kind = "an OpenAI-compatible server" if wire.key == "OPENAI_API_KEY" else "the model's API"
+    assert f"{NO_API}{kind} (" in str(error)
+    assert "Is the server's address right" in str(error)
+    assert "allready doctor" in str(error)
+    assert "html" not in str(error)
+
+
+@wires
+@ways
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_permanent(
+    wire: Wire, streamed: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = Answer(status, "<html>", {"location": "/login?token=abc"})
+    error = await failure(wire, reply, monkeypatch, streamed=streamed)
+    assert type(error) is FatalError
+    said = f"the server sends the request elsewhere ({status}) to /login. Is the server's address right?"
+    assert str(error).startswith(f"{wire.model}: {said}")
+
+
+def test_what_a_model_s_own_code_raises_is_not_the_server_s() -> None:
+    def model() -> None:
+        raise AttributeError("a mistake in a scripted model")
+
+    with pytest.raises(AttributeError) as raised:
+        model()
+    error = task_error(raised.value, "m")
+    assert str(error) == "m: AttributeError: a mistake in a scripted model"
+    assert str(task_error(KeyError("k"), "m")) == "m: KeyError: 'k'"
+
+
 @wires
 async def test_a_server_that_is_not_running_is_transient(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as bound:

@@ -3,9 +3,10 @@
 * `TransientError`: a rate limit, an overload, a server's own trouble, a connection that can't be made or
   broke off, a timeout. The task is put back and tried later; it costs no retry.
 * `FatalError`: requests of others will be refused as well (credentials, quota, an unknown model, an invalid
-  request). The run ends early; the message says what to do.
+  request, an address that leads elsewhere). The run ends early; the message says what to do.
 * `PermanentError`: this one will be refused again (a full context window and the like).
-* `TaskError`: the model answered, but not with what can be used. Another try may bring it.
+* `TaskError`: the model answered, but not with what can be used; or something else did, in its place (a page
+  of a proxy). Another try may bring it.
 
 pydantic-ai sorts the errors of the providers it knows into categories. Exceptions that come through as the
 libraries raised them are known by the names of their classes, so that nothing has to be imported for it.
@@ -14,8 +15,10 @@ libraries raised them are known by the names of their classes, so that nothing h
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from allready.agents.models import OPENAI_NAMES, keys_of, split_name
 from allready.agents.secrets import Redactor, secret_values
@@ -37,6 +40,19 @@ _UNREACHED = frozenset({"ConnectError", "ConnectionRefusedError", "gaierror"})
 _NOT_TO_BE_REACHED = frozenset({"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"})
 """Classes that mean an address or header that can't be right."""
 _NO_TRUST = "CERTIFICATE_VERIFY_FAILED"
+_NO_ANSWER = (
+    "Streamed response ended without content or tool calls",
+    "Invalid response from ",
+    "Expected a JSON response",
+    "Failed to decode response as JSON",
+)
+"""How the libraries begin when what came, with a status of success, is not of a model's API at all."""
+_STUMBLES = (AttributeError, TypeError, LookupError, ValueError)
+"""What the libraries raise when they meet JSON values that are not those of the API."""
+_LIBRARIES = frozenset(
+    {"pydantic_ai", "openai", "anthropic", "google", "groq", "mistralai", "cohere", "huggingface_hub"}
+)
+"""Packages that read answers."""
 _TOO_LARGE = "request too large"
 """How OpenAI begins a 429 for a request that is larger than all that its limit allows in a minute."""
 
@@ -56,7 +72,7 @@ def task_error(error: Exception, what: str) -> TaskError:
 def _classified(error: Exception, what: str) -> TaskError:
     if isinstance(error, ExceptionGroup):
         return _of_group(error, what)
-    for sort in (_of_pydantic_ai, _of_status, _of_connection):
+    for sort in (_of_other_answers, _of_pydantic_ai, _of_status, _of_connection):
         found = sort(error, what)
         if found is not None:
             return found
@@ -73,6 +89,51 @@ def _of_group(group: ExceptionGroup[Any], what: str) -> TaskError:
     hopeful = [error for error in errors if not isinstance(error, PermanentError)]
     first = (hopeful or errors)[0]
     return type(first)(text_of(first))
+
+
+# --- answers that are not of a model's API ----------------------------------------------------------------
+
+
+def _of_other_answers(error: Exception, what: str) -> TaskError | None:
+    """Judge what comes from a wrong address, or from something in between: redirects, pages, other JSON."""
+    links = list(_chain(error)) if "ModelAPIError" in _names(error) else [error]
+    status = next(filter(None, map(_status, links)), None)
+    if status is not None and 300 <= status < 400:
+        to = next(filter(None, map(_redirected_to, _chain(error))), "")
+        said = f"the server sends the request elsewhere ({status}){to}"
+        return FatalError(_text(what, said, f"is the server's address right? {DOCTOR}"))
+    said = str(getattr(error, "message", ""))
+    if status is not None and 201 <= status < 300:  # errors within a stream are told with a 200, too
+        found = f"status {status}"
+    elif said.startswith(_NO_ANSWER):
+        found = re.split("[,:] ", said)[0]
+    elif isinstance(error, _STUMBLES) and _raised_in(error) in _LIBRARIES:
+        found = f"{type(error).__name__}: {text_of(error)}"
+    else:
+        return None
+    kind = "an OpenAI-compatible server" if split_name(what)[0] in OPENAI_NAMES else "the model's API"
+    advice = f"is the server's address right, and nothing in between, as a proxy or a login? {DOCTOR}"
+    return TaskError(_text(what, f"this does not look like the answer of {kind} ({found})", advice))
+
+
+def _redirected_to(error: BaseException) -> str | None:
+    """Give ` to URL` if the exception still knows where; without the query, which may hold anything."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        url = urlsplit(headers["location"]) if headers is not None else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None if url is None else f" to {url._replace(query='', fragment='').geturl()}"
+
+
+def _raised_in(error: Exception) -> str | None:
+    """Give the package whose code raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return None
+    return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 # --- sorted by pydantic-ai --------------------------------------------------------------------------------
@@ -230,7 +291,7 @@ def _address(error: BaseException) -> str | None:
         return None
 
 
-def _status(error: Exception) -> int | None:
+def _status(error: BaseException) -> int | None:
     for value in (
         getattr(error, "status_code", None),
         getattr(error, "code", None),

@@ -17,8 +17,8 @@ _SCALAR = re.compile(r"[^\s{}\[\],:\"]+")
 _STRING_STOP = re.compile(r'["\\]')
 _CLOSES = {"}": "{", "]": "["}
 MAX_DEPTH = 20
-"""Brackets that may be open in what stands beside the list. With each one the list's object may begin: without
-a bound, reading them would take time by the square of their number."""
+"""Brackets that may be open in what stands beside the list. The list's object may begin with any of them:
+without a bound, reading them would take time by the square of their number."""
 
 
 class Item(NamedTuple):
