@@ -324,7 +324,12 @@ class _Wish:
             plan = plan_from_document(self.document(tasks), known_agents=request.agents)
             return self._planned_session(self._compile(plan), store, Usage())
         models = Models(request.model)
-        planner = LlmPlanner(models.get(), list(request.agents.values()), max_tasks=request.max_tasks)
+        planner = LlmPlanner(
+            models.get(),
+            list(request.agents.values()),
+            max_tasks=request.max_tasks,
+            name=models.default_name,
+        )
         resources = needed_resources(request.agents.values())
         session = new_session(
             Plan(request.goal, answer=True, limits=request.limits, resources=resources),

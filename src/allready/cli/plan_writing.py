@@ -109,6 +109,7 @@ class _Writing:
                     max_tasks=request.max_tasks,
                     on_usage=self._count,
                     allowance=request.limits,
+                    name=models.default_name,
                 )
                 async with aclosing(planner.write(request.goal)) as events:
                     async for event in events:

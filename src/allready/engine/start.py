@@ -257,7 +257,8 @@ def _planner_again(compiled: Compiled, row: RunRow) -> LlmPlanner:
     from allready.planning.planner import LlmPlanner
 
     agents = [agent for agent in compiled.known.values() if agent.settings != ASSISTANT_SETTINGS]
-    return LlmPlanner(compiled.models.get(), agents, max_tasks=row.options["max_tasks"])
+    models = compiled.models
+    return LlmPlanner(models.get(), agents, max_tasks=row.options["max_tasks"], name=models.default_name)
 
 
 def clock_of(store: Store, row: RunRow) -> MonotonicClock:

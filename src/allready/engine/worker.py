@@ -204,6 +204,7 @@ class Worker:
                 on_text=spoken.text,
                 on_usage=attempt.on_usage,
                 allow=attempt.allow,
+                name=models.default_name,
             )
             text = spoken.finish(await aggregator.answer(plan.goal, outputs, gone))
         return TaskResult(cut_middle(without_last_newline(text)), output_file=spoken.file)

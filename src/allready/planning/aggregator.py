@@ -44,8 +44,10 @@ class LlmAggregator:
         on_usage: Callable[[Usage], None] | None = None,
         allow: Callable[[], None] | None = None,
         budget: int = ANSWER_BUDGET,
+        name: str | None = None,
     ) -> None:
         self._model = model
+        self._name = name
         self._on_text = on_text
         self._on_usage = on_usage
         self._allow = allow
@@ -63,9 +65,8 @@ class LlmAggregator:
             return self._composed(goal, outputs, missing, None)
         if self._allow is not None:
             self._allow()
-        request = Request(
-            model, AGGREGATOR, answer_prompt(goal, outputs, missing, self._budget), None, self._on_usage
-        )
+        prompt = answer_prompt(goal, outputs, missing, self._budget)
+        request = Request(model, AGGREGATOR, prompt, None, self._on_usage, name=self._name)
         pieces: list[str] = []
         try:
             async with aclosing(request.pieces()) as stream:
@@ -78,7 +79,7 @@ class LlmAggregator:
             return self._composed(goal, outputs, missing, str(error))
         text = "".join(pieces).strip()
         if not text:
-            return self._composed(goal, outputs, missing, f"{model.model_id} gave no text")
+            return self._composed(goal, outputs, missing, f"{self._name or model.model_id} gave no text")
         rest = _rest(text, missing, cut_off=request.finish_reason == CUT_OFF)
         if rest:
             self._tell(rest)

@@ -61,8 +61,11 @@ class LlmPlanner:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         seed: int | None = None,
         redactor: Redactor | None = None,
+        name: str | None = None,
     ) -> None:
         self._model = model
+        self.name = name or model.model_id
+        """The model's, as messages have it: as the user wrote it."""
         self._agents = tuple(agents)
         self._names = [agent.name for agent in agents]
         self.max_tasks = max_tasks
@@ -130,8 +133,11 @@ class LlmPlanner:
             found = attempt.problems()
             if not found:
                 return
+            if keep and len(check.tasks) >= self.max_tasks:  # no room for a correction, and nothing is wrong
+                yield Noted(f"the plan has more than {self.max_tasks} tasks: the rest is left out")
+                return
             if problems:
-                raise self._failure(_given_up(self._model.model_id, found), found, rounds)
+                raise self._failure(_given_up(self.name, found), found, rounds)
             problems, earlier = found, attempt.text
             check = self._check(check.tasks if keep else taken)
             yield Again("the plan is not valid", tuple(problems))
@@ -151,6 +157,7 @@ class LlmPlanner:
             None if self._in_words else plan_output(self._model, schema),
             self._count,
             silence=SILENCE,
+            name=self.name,
         )
         return _Attempt(request, check, self.redactor, in_words=self._in_words)
 

@@ -50,8 +50,10 @@ class Request:
         on_usage: Callable[[Usage], None] | None = None,
         *,
         silence: float | None = None,
+        name: str | None = None,
     ) -> None:
         self._model = model
+        self._name = name or model.model_id
         self._instructions = instructions
         self._prompt = prompt
         self._parameters = parameters
@@ -81,7 +83,7 @@ class Request:
         What it took is told once, also if it is left early or breaks off. An answer of more than
         `MAX_CHARACTERS` is cut off. Raises `TaskError` and its kinds; `TransientError` after `silence`.
         """
-        what, clock = self._model.model_id, asyncio.get_running_loop().time
+        what, clock = self._name, asyncio.get_running_loop().time
         self._heard = clock()
         try:
             async with AsyncExitStack() as stack:
@@ -155,7 +157,7 @@ class Request:
         usage = Usage(1) if response is None else usage_of(response)
         if not whole or not usage.tokens:
             sent = len(self._instructions) + len(self._prompt)
-            usage = estimated(sent, self._read, self._model.model_id, usage)
+            usage = estimated(sent, self._read, self._name, usage)
         self._on_usage(usage)
 
 
