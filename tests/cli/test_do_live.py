@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def editor(folder: Path, *edits: tuple[str, str] | None) -> dict[str, str]:
         "assert edits[turn][0] in text, text\n"
         "path.write_text(text.replace(*edits[turn]))\n"
     )
-    return {"VISUAL": f"{sys.executable} '{program}' --wait", "EDITOR": "/nonexistent"}
+    return {"VISUAL": f"{shlex.quote(sys.executable)} '{program}' --wait", "EDITOR": "/nonexistent"}
 
 
 def wait_for_question_after(shown: Terminal, text: str, question: str = QUESTION) -> None:

@@ -7,7 +7,7 @@ from tests.core.play import Play, full, task
 
 from allready.core.actions import Cancel, Done, Spawn
 from allready.core.states import RunState
-from allready.core.steering import BY_PERSON
+from allready.core.steering import BY_PERSON, for_people
 from allready.errors import CommandRefused
 
 COMPLETED = Done(RunState.COMPLETED)
@@ -21,6 +21,13 @@ def refused(play: Play, kind: str, name: str | None = None) -> str:
     after = play.states, play.status, len(play.scheduler.inputs or []), len(play.scheduler.changes or [])
     assert after == before
     return str(refusal.value)
+
+
+def test_what_only_a_driver_says_is_no_command_of_a_person() -> None:
+    for kind in ("limit", "fail"):
+        with pytest.raises(CommandRefused, match=f"there is no command '{kind}'"):
+            for_people(kind)
+    for_people("pause")
 
 
 # --- approvals ---------------------------------------------------------------------------------------------

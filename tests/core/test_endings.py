@@ -357,6 +357,16 @@ def test_fail_ends_the_run_with_its_reason_also_before_it_began() -> None:
         fresh.command("fail", "once more", 1)
 
 
+def test_what_is_put_off_is_told() -> None:
+    play = Play(task("a", max_retries=1), task("b"), task("c"))
+    play.tick(0)
+    play.fail("a", at=1)
+    play.tell(Deferred("busy", 5.0), "b", at=1)
+    assert [node.id for node in play.scheduler.put_off()] == ["a", "b"]
+    play.tick(9)
+    assert list(play.scheduler.put_off()) == []
+
+
 @pytest.mark.parametrize("strategy", ["abort", "retry", "skip", "ask"])
 def test_a_fatal_failure_ends_the_run_under_every_strategy(strategy: str) -> None:
     play = Play(task("a", strategy=strategy, max_retries=3), task("b"))

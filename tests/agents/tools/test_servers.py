@@ -193,7 +193,7 @@ async def test_what_a_server_leaves_running_ends_with_it(
 
 
 async def test_odd_lines_of_a_server_disturb_nothing(folder: Path, tmp_path: Path) -> None:
-    configure(folder, command="/bin/sh", args=["-c", f"echo hello; exec {sys.executable} {PROGRAM}"])
+    configure(folder, command="/bin/sh", args=["-c", f"echo hello; exec '{sys.executable}' '{PROGRAM}'"])
     code = (
         "import asyncio, pathlib\n"
         "from tests.agents.tools.using import Use\n"

@@ -40,7 +40,8 @@ def using(tmp_path: Path, *tools: str, **settings: object) -> Use:
 
 def script(folder: Path, name: str, code: str) -> str:
     """Put a program into the folder; give how it is called."""
-    put(folder, name, f"#!{sys.executable}\n{code}").chmod(0o755)
+    program = put(folder.parent, f"{name}.py", code)
+    put(folder, name, f"#!/bin/sh\nexec '{sys.executable}' '{program}' \"$@\"\n").chmod(0o755)
     return f"./{name}"
 
 
