@@ -143,6 +143,16 @@ def test_an_attempt_under_way_keeps_a_reservation_for_its_next_request() -> None
         money.allow("b")
 
 
+def test_planning_that_goes_on_at_the_limit_asks_nothing_more() -> None:
+    money = budget(memory={"used": Usage(3, 10, 10).to_json()}, max_requests=3)
+    money.reserve("planning", "planning")
+    with pytest.raises(TransientError):
+        money.allow("planning")
+    fresh = budget(max_requests=3)
+    fresh.reserve("planning", "planning")
+    fresh.allow("planning")
+
+
 def test_what_its_own_limits_have_reserved_an_attempt_may_use() -> None:
     money = budget(Limits(max_requests=3), max_requests=6)
     start(money, "a")

@@ -243,11 +243,12 @@ class Budget:
         return self._needs.get(self._agents[handle], Need()).limits.given()
 
     def _of_request(self, handle: str) -> Amounts:
-        """Say what the next request of an attempt takes: as those before it."""
+        """Say what the next request of an attempt takes: as those before it, else no more than all of it."""
         taken = self._taken.get(handle, Usage())
         if taken.requests:
             return {name: amount / taken.requests for name, amount in _amounts(taken).items()}
-        return {name: min(amount, self._reserved[handle][name]) for name, amount in self._first_guess.items()}
+        demand = self._demand(self._agents[handle])
+        return {name: min(amount, demand[name]) for name, amount in self._first_guess.items()}
 
 
 def _amounts(usage: Usage) -> Amounts:
