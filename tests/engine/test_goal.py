@@ -526,6 +526,24 @@ async def test_a_limit_waits_for_a_command_that_is_to_be_retried(tmp_path: Path)
     assert result.tasks["flaky"].status == "completed"
 
 
+async def test_a_limit_waits_for_what_fits_and_is_only_put_off(tmp_path: Path) -> None:
+    scripted = model({"Small": [rate_limited(0.2), "done"]})
+    agents = {"large": {"limits": {"max_requests": 9}}, "small": {"limits": {"max_requests": 1}}}
+    plan = document(
+        {"id": "small", "agent": "small", "prompt": "Small"},
+        {"id": "large", "agent": "large", "prompt": "Count them"},
+        answer=False,
+        limits={"max_requests": 5},
+        agents=agents,
+    )
+    result = await run(plan, model=scripted)
+    assert result.status == "paused"
+    assert result.tasks["small"].status == "completed"
+    assert result.tasks["large"].status == "ready"
+    assert result.error is not None
+    assert "large needs about 9 requests" in result.error
+
+
 async def test_money_without_a_known_price_is_bad_input_of_a_resumed_run_too(tmp_path: Path) -> None:
     with closing(open_store(tmp_path / "runs.db")) as store:
         session, _ = await limited(store, model(), max_requests=3)

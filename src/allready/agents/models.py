@@ -96,6 +96,9 @@ class NoModel(UserError):
                 "or use a local server: --model ollama:NAME,"
                 " or OPENAI_BASE_URL=http://127.0.0.1:PORT/v1 with --model openai-chat:NAME"
             )
+        if not has_models():
+            super().__init__(f"no model is chosen, and {NO_LIBRARY}")
+            return
         super().__init__(
             "no model is chosen: set a key (ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY),"
             f" or name a model with --model or ALLREADY_MODEL;\n{local}"

@@ -152,6 +152,8 @@ def ask(answers: Mapping[str, str]) -> str:
         answer = answers.get(line.strip().lower()[:1])
         if answer is not None:
             return answer
+        if line.strip():
+            print(f"answer with {' or '.join(answers)}")
 
 
 # --- the editor -------------------------------------------------------------------------------------------

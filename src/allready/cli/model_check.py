@@ -6,7 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from allready.agents.models import MODEL_SETTINGS, Models, NoModel, choose_model, deciding_key
+from allready.agents.models import (
+    MODEL_SETTINGS,
+    NO_LIBRARY,
+    Models,
+    NoModel,
+    choose_model,
+    deciding_key,
+    has_models,
+)
 from allready.errors import PermanentError, TaskError, Unreachable, UserError
 
 if TYPE_CHECKING:
@@ -37,6 +45,8 @@ def try_model(wanted: str | None, origin: str | None) -> Verdict:
     name = choose_model(wanted)
     if name is None:
         commands = "plans of commands and functions need none"
+        if not has_models():
+            return Verdict("warning", f"none is chosen; {commands}", NO_LIBRARY)
         hosted, local = str(NoModel()).removeprefix("no model is chosen: ").split("\n")
         return Verdict("warning", f"none is chosen; {commands}", f"{hosted} {local}")
     why = origin if wanted else f"{deciding_key(name)} is set"

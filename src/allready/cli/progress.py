@@ -325,7 +325,7 @@ def summary(session: Session, result: RunResult) -> list[str]:
     work = sum(report.duration or 0.0 for report in result.tasks.values()) + session.planning_seconds
     told = [f"{graph.counts[state]} {state}" for state in (FAILED, SKIPPED, CANCELED) if graph.counts[state]]
     parts = [f"{graph.counts[COMPLETED]} of {len(graph)} tasks completed", *told]
-    if result.duration is not None and work > result.duration * 1.05:
+    if graph.counts[COMPLETED] and result.duration is not None and work > result.duration * 1.05:
         saved = duration_text(work - result.duration)
         parts.append(f"{duration_text(work)} of work (in parallel: {saved} saved)")
     lines = [f"{status}: {', '.join(parts)}"]

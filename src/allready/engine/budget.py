@@ -100,20 +100,16 @@ class Budget:
 
     # --- admission ------------------------------------------------------------------------------------
 
-    def asks_models(self, agent: str | None) -> bool:
-        """Say whether attempts of this agent need anything of the budget."""
-        return agent is not None and agent in self._needs
+    def fits(self, agent: str | None) -> bool:
+        """Say whether an attempt of this agent fits into what is left."""
+        return self._obstacle(agent) is None
 
     def check(self, agent: str | None) -> None:
         """Raise `ConcurrencyLimit` unless an attempt of this agent fits into what is left."""
-        if agent is None or agent not in self._needs or not self._limits:
-            return
-        reached = self._missing(self._demand(agent), agent)
+        reached = self._obstacle(agent)
         if reached is None:
             return
         if not self._reserved:
-            if self._may_try(agent):
-                return
             self.reached = reached
         raise ConcurrencyLimit(
             reached.text,
@@ -199,6 +195,14 @@ class Budget:
         return {name: value for name, value in zip(MEMORY, found, strict=True) if value}
 
     # --- guesses --------------------------------------------------------------------------------------
+
+    def _obstacle(self, agent: str | None) -> Reached | None:
+        """Give what stands in the way of an attempt of this agent; None if nothing does."""
+        if agent is None or agent not in self._needs or not self._limits:
+            return None
+        reached = self._missing(self._demand(agent), agent)
+        alone = not self._reserved and self._may_try(agent)
+        return None if alone else reached
 
     def _missing(self, more: Amounts, agent: str) -> Reached | None:
         """Give the first limit that leaves no room for `more`; None if all do."""

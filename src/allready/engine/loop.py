@@ -302,7 +302,7 @@ class SchedulerLoop:
         going = scheduler.status is RunState.RUNNING and scheduler.ending is None
         if reached is None or not going or scheduler.graph.active:
             return
-        if all(self.budget.asks_models(node.agent) for node in scheduler.put_off()):
+        if not any(self.budget.fits(node.agent) for node in scheduler.put_off()):
             self.budget.paused_for = reached
             scheduler.command("limit", reached.text, now)
 
