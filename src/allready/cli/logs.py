@@ -97,16 +97,13 @@ class _Watch:
         """Say on stderr why nothing more comes, unless the run has ended."""
         from allready.cli.tables import hint
         from allready.core.states import RUN_ENDED
-        from allready.engine.views import limit_of, short_id
+        from allready.engine.views import resume_command
 
         if self.row.status in RUN_ENDED:
             return
         sys.stdout.flush()
         reason = "the run is paused" if self.row.status == "paused" else "no process drives the run any more"
-        reached = limit_of(self.row)
-        resume = hint(
-            "resume", short_id(self.row.id), *(reached.higher if reached else ()), store=self._option
-        )
+        resume = hint(*resume_command(self.row), store=self._option)
         print(f"{reason}; go on with: {resume}", file=sys.stderr)
 
 

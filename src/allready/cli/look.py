@@ -286,14 +286,14 @@ def _why_lines(
     from allready.cli.tables import hint
     from allready.cli.text import clean_line
     from allready.core.states import RUN_ENDED, RunState
-    from allready.engine.views import is_abandoned, limit_of, short_id
+    from allready.engine.views import is_abandoned, limit_of, resume_command
 
     if row.status in RUN_ENDED:
         error = f": {clean_line(row.error)}" if row.error else ""
         yield f"the run has ended ({row.status}){error}"
     elif is_abandoned(row):
         reached = limit_of(row)
-        resume = hint("resume", short_id(row.id), *(reached.higher if reached else ()), store=store)
+        resume = hint(*resume_command(row), store=store)
         what = "the run is paused" if row.status == RunState.PAUSED else "no process drives the run"
         if reached is not None:
             what = clean_line(reached.text)

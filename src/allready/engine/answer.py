@@ -22,15 +22,24 @@ def sources(graph: TaskGraph) -> list[TaskNode]:
     ]
 
 
-def missing(graph: TaskGraph) -> list[TaskNode]:
+def missing(graph: TaskGraph, plan: Plan) -> list[Dependency]:
     """Give the tasks that gave nothing: failed, skipped or canceled, in their order."""
-    return [node for node in graph if node.state in {FAILED, SKIPPED, CANCELED} and node.id != ANSWER]
+    gone = {FAILED, SKIPPED, CANCELED}
+    return [as_dependency(node, plan) for node in graph if node.state in gone and node.id != ANSWER]
 
 
-def as_dependency(node: TaskNode, plan: Plan, result: TaskResult | None = None) -> Dependency:
-    """Give a task as the aggregator sees it."""
+def as_dependency(
+    node: TaskNode, plan: Plan, result: TaskResult | None = None, *, direct: bool = True
+) -> Dependency:
+    """Give a task as its dependents, and the aggregator, see it."""
     return Dependency(
-        node.id, node.state.value, plan.tasks[node.id].title, result, node.error, duration=node.duration
+        id=node.id,
+        status=node.state.value,
+        title=plan.tasks[node.id].title,
+        result=result,
+        error=node.error,
+        direct=direct,
+        duration=node.duration,
     )
 
 
@@ -53,10 +62,9 @@ def answer_of(
     nodes = sources(graph)
     results = read([node.id for node in nodes])
     outputs = [as_dependency(node, plan, results[node.id]) for node in nodes]
-    gone = [as_dependency(node, plan) for node in missing(graph)]
     if not outputs:
         return None  # how the run ended says all there is
     from allready.planning.aggregator import compose
 
     note = graph[ANSWER].error if ANSWER in graph and graph[ANSWER].state is FAILED else None
-    return compose(plan.goal, outputs, gone, note=note)
+    return compose(plan.goal, outputs, missing(graph, plan), note=note)

@@ -100,6 +100,11 @@ class Budget:
 
     # --- admission ------------------------------------------------------------------------------------
 
+    @property
+    def has_needs(self) -> bool:
+        """Whether there is any agent that asks models."""
+        return bool(self._needs)
+
     def fits(self, agent: str | None) -> bool:
         """Say whether an attempt of this agent fits into what is left."""
         return self._obstacle(agent) is None
@@ -253,6 +258,11 @@ class Budget:
             return {name: amount / taken.requests for name, amount in _amounts(taken).items()}
         demand = self._demand(self._agents[handle])
         return {name: min(amount, demand[name]) for name, amount in self._first_guess.items()}
+
+
+def remembered(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what of a run's memory in the store is its budget's."""
+    return {name: memory[name] for name in MEMORY if name in memory}
 
 
 def _amounts(usage: Usage) -> Amounts:

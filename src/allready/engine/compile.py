@@ -80,12 +80,21 @@ class Compiled:
         }
 
     @property
+    def _llm_agents(self) -> list[AgentDefinition]:
+        return [agent for agent in self.definitions.values() if agent.kind == "llm"]
+
+    @property
+    def answer_problem(self) -> str | None:
+        """Say why the model that is to answer the goal can't be used here; None if it can, or none is to."""
+        asks = self.plan.answer and self.models.default_name is not None
+        return self.models.problem_of(None) if asks else None
+
+    @property
     def model_needs(self) -> dict[str, Need]:
         """Give the agents that ask models → what one attempt of each may take."""
         needs = {
-            name: Need(agent.limits, TURNS_WITH_TOOLS if agent.tools else 1)
-            for name, agent in self.definitions.items()
-            if agent.kind == "llm"
+            agent.name: Need(agent.limits, TURNS_WITH_TOOLS if agent.tools else 1)
+            for agent in self._llm_agents
         }
         if self.plan.answer and self.models.default_name is not None:
             needs.setdefault(AGGREGATOR, Need())
@@ -97,8 +106,7 @@ class Compiled:
     @property
     def model_names(self) -> set[str]:
         """Give the models that its tasks ask, as far as they have names."""
-        agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
-        names = {self.models.name_of(agent.model) for agent in agents}
+        names = {self.models.name_of(agent.model) for agent in self._llm_agents}
         if self.plan.answer:
             names.add(self.models.default_name)
         for task in self.plan.tasks.values():
@@ -118,16 +126,14 @@ class Compiled:
     @property
     def model_problems(self) -> list[str]:
         """Give why models that its agents ask can't be used here."""
-        agents = [agent for agent in self.definitions.values() if agent.kind == "llm"]
         found: dict[str, list[str]] = {}
-        for agent in agents:
+        for agent in self._llm_agents:
             problem = self.models.problem_of(agent.model)
             if problem is not None:
                 found.setdefault(problem, []).append(agent.name)
-        if self.plan.answer and self.models.default_name is not None:
-            problem = self.models.problem_of(None)
-            if problem is not None:
-                found.setdefault(problem, []).append(AGGREGATOR)
+        problem = self.answer_problem
+        if problem is not None:
+            found.setdefault(problem, []).append(AGGREGATOR)
         return [f"agent {', '.join(names)}: {problem}" for problem, names in found.items()]
 
     def compile_task(self, task: Task) -> TaskSpec:
@@ -287,10 +293,9 @@ def _problems_of_agents(compiled: Compiled, *, check_models: bool) -> list[str]:
             problem = "this name stands for tasks that run a command or call a function: rename it"
         if problem is not None:
             problems.append(f"agent {name!r}: {problem}")
-    if check_models and compiled.plan.answer and compiled.models.default_name is not None:
-        problem = compiled.models.problem_of(None)
-        if problem is not None:
-            problems.append(f"agent {AGGREGATOR!r}: {problem}")
+    problem = compiled.answer_problem if check_models else None
+    if problem is not None:
+        problems.append(f"agent {AGGREGATOR!r}: {problem}")
     if compiled.plan.limits.max_cost is not None and check_models and not problems:
         problems += [
             f"max_cost can't be kept: the price of {name} is not known; use max_tokens instead"

@@ -19,7 +19,7 @@ from allready.plan.models import TaskFile, TaskSettings
 from allready.plan.plan import Prompt
 from allready.plan.tasks import make_task
 from allready.plan.template import render
-from allready.planning.draft import DEFAULTS, DraftTask, plan_document, task_entry
+from allready.planning.draft import DEFAULTS, DraftTask, document_of, task_entry
 from allready.planning.events import Again, Noted, PlannerEvent, PlanningFailed, Waiting, Written
 from allready.planning.planner import LlmPlanner
 from allready.store.contract import JournalEvent
@@ -28,8 +28,6 @@ _log = logging.getLogger(__name__)
 
 RAW_FILE = "plan-as-written.txt"
 """In the run's folder: what the model wrote, if no plan could be made of it."""
-
-
 PLANNER = "planning"
 """Who asks models for the plan, in the budget; no attempt is called so."""
 
@@ -165,14 +163,7 @@ class Growing:
     def _keep_document(self) -> None:
         """Bring the plan as it is stored up to what was taken."""
         plan = self._compiled.plan
-        written = plan_document(
-            plan.goal,
-            self._taken,
-            limits=plan.limits,
-            max_parallel=plan.max_parallel,
-            resources=plan.resources,
-        )
-        plan.document = {**(plan.document or {}), **written}
+        plan.document = document_of(plan, self._taken)
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._note(kind, self._redactor.json(data))

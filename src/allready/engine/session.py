@@ -152,7 +152,7 @@ class Session:
             on_outcome=self._on_outcome,
             wait_for_person=wait_for_person,
             redact=self._redactor.text,
-            budget=self.budget if self.compiled.model_needs else None,
+            budget=self.budget if self.budget.has_needs else None,
         )
         try:
             if keeper is not None:

@@ -19,7 +19,7 @@ from allready.core.graph import TaskSpec
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_json
 from allready.core.states import RUN_ENDED, RunState
-from allready.engine.budget import MEMORY as BUDGET_MEMORY
+from allready.engine.budget import remembered
 from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.session import MonotonicClock, Session, driven_here
@@ -27,7 +27,7 @@ from allready.errors import PlanError, Problem, RunOwned, UserError
 from allready.plan.imports import use_folder
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Limits, Plan
-from allready.planning.draft import plan_document
+from allready.planning.draft import document_of
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import RunRow, Store, TaskRow
 from allready.store.files import make_folder
@@ -75,9 +75,7 @@ def new_session(
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
     lease = folder = None
     if planner is not None:
-        plan.document = plan_document(
-            plan.goal, (), limits=plan.limits, max_parallel=plan.max_parallel, resources=plan.resources
-        )
+        plan.document = document_of(plan, ())
     budget = {"used": used.to_json()} if used else {}
     if store is not None:
         stored = write_recipe(plan) if plan.document is None else plan.document
@@ -199,7 +197,7 @@ def resume_session(
             folder=Path(row.folder),
             clock=clock_of(store, row),
             planner=_planner_again(compiled, row) if row.memory.get("open") else None,
-            budget={name: row.memory[name] for name in BUDGET_MEMORY if name in row.memory},
+            budget=remembered(row.memory),
         )
         if row.last_seq == 0:  # its process ended before the first commit
             session.note_created()

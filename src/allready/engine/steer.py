@@ -11,7 +11,7 @@ from allready.core.graph import TaskGraph
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
 from allready.core.steering import for_people
-from allready.engine.budget import MEMORY as BUDGET_MEMORY
+from allready.engine.budget import remembered
 from allready.engine.journal import RunExtra, StoreJournal
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
@@ -99,7 +99,7 @@ def decide_pending(store: Store, run_id: str) -> None:
 def _decide(store: Store, row: RunRow, lease: Lease) -> None:
     scheduler, clock = stored_scheduler(store, row, lease.last_seen)
     end = time.monotonic() + LEASE_SECONDS
-    kept = {name: row.memory[name] for name in BUDGET_MEMORY if name in row.memory}
+    kept = remembered(row.memory)
     journal = StoreJournal(
         store,
         lease,

@@ -225,7 +225,7 @@ def next_steps(row: RunRow, tasks: Iterable[TaskRow]) -> list[Step]:
         reached = limit_of(row)
         if reached is not None:
             reason = reached.text
-        steps.append(Step(reason, ("resume", run, *(reached.higher if reached else ()))))
+        steps.append(Step(reason, resume_command(row)))
     elif row.status == RunState.PAUSED:
         steps.append(Step("the run is paused", ("resume", run)))
     return steps
@@ -235,6 +235,12 @@ def limit_of(row: RunRow) -> Reached | None:
     """Give the limit that a stored run is paused at; None if it is not."""
     at_limit = row.memory.get("pause_reason") == "limit" and "reached" in row.memory
     return Reached(*row.memory["reached"]) if at_limit else None
+
+
+def resume_command(row: RunRow) -> tuple[str, ...]:
+    """Give the command that goes on with a stored run, with a higher limit if it has reached one."""
+    reached = limit_of(row)
+    return ("resume", short_id(row.id), *(reached.higher if reached else ()))
 
 
 def stored_body(row: RunRow, task: str) -> dict[str, Any]:

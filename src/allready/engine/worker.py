@@ -195,7 +195,6 @@ class Worker:
         results = await self._results.get([node.id for node in nodes])
         plan = self._plan
         outputs = [as_dependency(node, plan, self._as_result(node, results[node.id])) for node in nodes]
-        gone = [as_dependency(node, plan) for node in missing(self._graph)]
         models = self._compiled.models
         has_model = models.default_name is not None
         with Spoken(attempt) as spoken:
@@ -206,7 +205,7 @@ class Worker:
                 allow=attempt.allow,
                 name=models.default_name,
             )
-            text = spoken.finish(await aggregator.answer(plan.goal, outputs, gone))
+            text = spoken.finish(await aggregator.answer(plan.goal, outputs, missing(self._graph, plan)))
         return TaskResult(cut_middle(without_last_newline(text)), output_file=spoken.file)
 
     async def _prompt(self, body: Prompt, attempt: Attempt) -> str:
@@ -222,14 +221,11 @@ class Worker:
         nodes = sorted((self._graph[name] for name in needs), key=lambda node: node.index)
         results = await self._results.get([node.id for node in nodes if node.state is COMPLETED])
         return {
-            node.id: Dependency(
-                id=node.id,
-                status=node.state.value,
-                title=self._plan.tasks[node.id].title,
-                result=self._as_result(node, results[node.id]) if node.id in results else None,
-                error=node.error,
+            node.id: as_dependency(
+                node,
+                self._plan,
+                self._as_result(node, results[node.id]) if node.id in results else None,
                 direct=node.id in task.depends_on,
-                duration=node.duration,
             )
             for node in nodes
         }

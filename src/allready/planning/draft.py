@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from allready.agents.definitions import AgentDefinition
-from allready.plan.plan import Limits
+from allready.plan.plan import Limits, Plan
 from allready.plan.template import literal
 
 DEFAULTS = {"failure_strategy": "skip", "max_retries": 1}
@@ -57,10 +57,17 @@ def plan_document(
         document["max_parallel"] = max_parallel
     if resources:
         document["resources"] = dict(resources)
-    set_limits = {key: value for key, value in asdict(limits or Limits()).items() if value is not None}
+    set_limits = (limits or Limits()).given()
     if set_limits:
         document["limits"] = set_limits
     return {**document, "defaults": dict(DEFAULTS), "tasks": [task_entry(task) for task in tasks]}
+
+
+def document_of(plan: Plan, tasks: Sequence[DraftTask]) -> dict[str, Any]:
+    """Give the document of a plan that is being written, with the tasks that it has so far."""
+    return plan_document(
+        plan.goal, tasks, limits=plan.limits, max_parallel=plan.max_parallel, resources=plan.resources
+    )
 
 
 def needed_resources(agents: Iterable[AgentDefinition]) -> dict[str, int]:
