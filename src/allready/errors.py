@@ -81,8 +81,15 @@ class StoreError(OutsideError):
     """The store can't be opened, read or written."""
 
 
-class StoreBusy(StoreError):
-    """Another process keeps the store locked; trying again may help."""
+class StoreUnavailable(StoreError):
+    """The store can't be reached for now (its server restarts, the network is down): trying again may help.
+
+    Whether what was under way has been written is not known.
+    """
+
+
+class StoreBusy(StoreUnavailable):
+    """Another process keeps the store locked; trying again may help. Nothing was written."""
 
 
 class LeaseLost(OutsideError):

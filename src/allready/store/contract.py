@@ -177,6 +177,9 @@ class Batch:
     """Commands taken: (id, why refused or None)."""
     plan: dict[str, Any] | None = None
     """The plan as it is now, of a run that grows; None: as it was."""
+    number: int | None = None
+    """Counts the batches of one lease, 1, 2, 3, …: the one that was written last can be handed in again, and is
+    not written a second time. An owner does so when it can't know (see `StoreUnavailable`). None: not counted."""
 
 
 class Store(Protocol):
@@ -207,8 +210,9 @@ class Store(Protocol):
     def commit(self, run_id: str, epoch: int, batch: Batch) -> int:
         """Write the batch and give the seq of the run's last event.
 
-        Raises `LeaseLost`, or `BugError` for a task that isn't there or a command that was taken before;
-        then nothing is written.
+        Raises `LeaseLost`, or `BugError` for a task that isn't there, a command that was taken before, or a
+        number that is neither the last one nor the next; then nothing is written. After `StoreUnavailable`
+        it may have been written: hand in the same batch, with its number, again.
         """
         ...
 

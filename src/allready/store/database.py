@@ -7,6 +7,8 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
+from allready.errors import StoreError
+
 
 class Database(Protocol):
     """One database, as `SqlStore` needs it. `SqliteDatabase` is one."""
@@ -42,8 +44,8 @@ class Database(Protocol):
         """Do what `Store.changed` promises, with few microseconds of work."""
         ...
 
-    def is_busy(self, error: BaseException) -> bool:
-        """Say whether others keep the database locked, so that trying again may help."""
+    def kind_of(self, error: BaseException) -> type[StoreError]:
+        """Give what an error means: `StoreBusy`, `StoreUnavailable` (trying again may help), `StoreError`."""
         ...
 
     def explain(self, error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
-from allready.errors import BugError, LeaseLost, RunNotFound, RunOwned, StoreBusy, StoreError, UserError
+from allready.errors import BugError, LeaseLost, RunNotFound, RunOwned, StoreError, UserError
 from allready.store import migrate, naming, rows, schema
 from allready.store.contract import (
     LEASE_SECONDS,
@@ -389,8 +389,7 @@ class SqlStore:
             cause = (isinstance(error, sa.exc.DBAPIError) and error.orig) or error
             if isinstance(cause, (*self._database.rule_errors, OverflowError)) and not self._closed:
                 raise BugError(f"the store {self.url} refuses what it was given: {cause}") from error
-            kind = StoreBusy if self._database.is_busy(cause) else StoreError
-            raise kind(self._database.explain(cause)) from error
+            raise self._database.kind_of(cause)(self._database.explain(cause)) from error
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:

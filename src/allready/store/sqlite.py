@@ -20,7 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from allready.errors import StoreError
+from allready.errors import StoreBusy, StoreError
 
 APPLICATION_ID = 0x616C7264
 """`alrd`."""
@@ -182,9 +182,9 @@ class SqliteDatabase:
                 self._watch = None
         self.engine.dispose()
 
-    def is_busy(self, error: BaseException) -> bool:
-        """Say whether another process keeps the file locked."""
-        return "database is locked" in str(error)
+    def kind_of(self, error: BaseException) -> type[StoreError]:
+        """Give what an error means: `StoreBusy` if another process keeps the file locked."""
+        return StoreBusy if "database is locked" in str(error) else StoreError
 
     def explain(self, error: BaseException) -> str:
         """Say what happened, and what to do."""
