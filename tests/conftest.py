@@ -1,9 +1,10 @@
 """Under CI a test must not skip: what a user's machine may lack is there, and a skip would hide a hole."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+from tests.postgres import PostgresServer, missing, postgres_server
 
 for name in list(os.environ):  # no test asks a provider, whoever runs it
     if name.endswith("_API_KEY") or name in {"OPENAI_BASE_URL", "OLLAMA_BASE_URL", "ALLREADY_MODEL"}:
@@ -35,3 +36,28 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_if_skipped(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    absent = missing()
+    if absent is not None:
+        pytest.skip(absent)
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres: PostgresServer) -> PostgresServer:
+    """A real server that runs; one for all tests of a worker. A test may stop and kill it."""
+    _postgres.start()
+    return _postgres
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of that server."""
+    url = postgres.new_database()
+    yield url
+    postgres.start()
+    postgres.drop_database(url)
