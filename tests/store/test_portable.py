@@ -11,7 +11,7 @@ from allready.store.statements import Statement, Statements
 
 def test_the_statements_of_the_hot_path() -> None:
     statements = Statements(psycopg.dialect())  # type: ignore[no-untyped-call]
-    advance = statements.advance(("status", "counts"))
+    advance = statements.advance(("status", "counts"), counted=True)
     found = [value for value in vars(statements).values() if isinstance(value, Statement)]
     assert len(found) == 8
     for statement in (*found, advance):

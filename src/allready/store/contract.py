@@ -178,8 +178,8 @@ class Batch:
     plan: dict[str, Any] | None = None
     """The plan as it is now, of a run that grows; None: as it was."""
     number: int | None = None
-    """Counts the batches of one lease, 1, 2, 3, …: the one that was written last can be handed in again, and is
-    not written a second time. An owner does so when it can't know (see `StoreUnavailable`). None: not counted."""
+    """Counts the batches of one lease, 1, 2, 3, …: the one written last may be handed in again, by an owner
+    that can't know whether it was (see `StoreUnavailable`), and is not written twice. None: not counted."""
 
 
 class Store(Protocol):

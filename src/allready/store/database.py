@@ -36,6 +36,10 @@ class Database(Protocol):
     rule_errors: tuple[type[Exception], ...]
     """What it raises for what can't be (a row twice, a type that SQL doesn't know): the caller's fault."""
 
+    def now(self, connection: sa.Connection) -> float:
+        """Give seconds since 1970 by the clock that all who use the database share."""
+        ...
+
     def lock_for_migration(self, connection: sa.Connection) -> None:
         """Keep other processes from migrating until the connection's transaction has ended."""
         ...

@@ -6,7 +6,6 @@ SQLAlchemy takes a third of a second to import: here only once it is sure that t
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +25,13 @@ class StoreMissing(UserError):
 
 
 def open_store(
-    url: str | Path | None = None, *, create: bool = True, clock: Callable[[], float] = time.time
+    url: str | Path | None = None, *, create: bool = True, clock: Callable[[], float] | None = None
 ) -> SqlStore:
     """Open the store at `url`: `sqlite:///PATH`, a path, or None for `.allready/runs.db`.
 
     What is missing is made: the folder (not the folders above it), the file, its tables; older tables are
     brought up to date. Without `create` a missing store raises `StoreMissing`, at once and without an effect.
-    `clock` gives seconds since 1970, for leases and commands.
+    `clock` gives seconds since 1970, for leases and commands; None: the clock of the database.
 
     Raises `UserError` for a URL that makes no sense, `StoreError` for a store that can't be used (a file of
     another program, tables of a newer allready, no rights, locked for long); then nothing was changed.

@@ -28,7 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSIONS = ("0001",)
+VERSIONS = ("0001", "0002")
 """All migrations, oldest first. A store with another version is of a newer allready."""
 
 metadata = MetaData(
@@ -73,6 +73,7 @@ runs = Table(
     Column("goal", Text, nullable=False),
     Column("error", Text),
     Column("answer", Text),
+    Column("last_batch", BigInteger, nullable=False, server_default="0"),
 )
 
 plans = Table(

@@ -6,7 +6,6 @@ error means, how to hear of changes. Everything here is portable.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -54,10 +53,10 @@ _OWNER = [_runs.c[name] for name in ("owner_host", "owner_boot_id", "owner_pid",
 class SqlStore:
     """A store in an SQL database; see `contract.Store` for what it promises.
 
-    Made by `open_store`. `clock` gives seconds since 1970, for leases and commands.
+    Made by `open_store`. `clock` gives seconds since 1970, for leases and commands; None: the database's.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] | None = None) -> None:
         self.url = database.url
         self._clock = clock
         self._database = database
@@ -105,6 +104,8 @@ class SqlStore:
         with self._writing() as connection:
             cursor = connection.connection.cursor()
             last_seq, last_input = self._advance(connection, cursor, run_id, epoch, batch)
+            if last_input is None:
+                return last_seq  # written already: this is the second time that it is handed in
             self._write_tasks(cursor, run_id, batch)
             if batch.changes:
                 first = last_seq - len(batch.changes) + 1
@@ -114,7 +115,7 @@ class SqlStore:
                 entry = {"run_id": run_id, "seq": last_input, "data": rows.to_json(batch.inputs)}
                 self._statements.insert_input.run(cursor, [entry])
             if batch.commands:
-                self._take_commands(cursor, run_id, batch.commands)
+                self._take_commands(connection, run_id, batch.commands)
             if batch.plan is not None:
                 plan = rows.to_json(batch.plan)
                 connection.execute(
@@ -124,11 +125,15 @@ class SqlStore:
 
     def _advance(
         self, connection: sa.Connection, cursor: DBAPICursor, run_id: str, epoch: int, batch: Batch
-    ) -> tuple[int, int]:
-        """Prove the epoch and number what comes; gives the last event's and the last input's number."""
+    ) -> tuple[int, int | None]:
+        """Prove the epoch and number what comes; gives the last event's and the last input's number.
+
+        Without the latter, the batch has been written already.
+        """
         values = {
             "run_id": run_id,
             "held_epoch": epoch,
+            "batch_number": batch.number,
             "more_events": len(batch.changes),
             "more_inputs": 1 if batch.inputs else 0,
         }
@@ -138,11 +143,21 @@ class SqlStore:
                 raise BugError(f"a commit may not set the run's column {name!r}")
             encode = rows.RUN_ENCODERS.get(name)
             values[f"new_{name}"] = value if encode is None else encode(value)
-        numbers = self._statements.advance(tuple(run)).ask(cursor, values)
-        if not numbers:
+        counted = batch.number is not None
+        numbers = self._statements.advance(tuple(run), counted=counted).ask(cursor, values)
+        if numbers:
+            last_seq, last_input = numbers[0]
+            return last_seq, last_input
+        held = connection.execute(
+            sa.select(_runs.c.last_batch, _runs.c.last_seq).where(
+                _runs.c.id == run_id, _runs.c.epoch == epoch, _runs.c.owner_pid.is_not(None)
+            )
+        ).first()
+        if held is None:
             raise LeaseLost(self._who_has(connection, run_id, epoch))
-        last_seq, last_input = numbers[0]
-        return last_seq, last_input
+        if held.last_batch != batch.number:
+            raise BugError(f"batch {batch.number} of run {run_id} can't follow batch {held.last_batch}")
+        return held.last_seq, None
 
     def _write_tasks(self, cursor: DBAPICursor, run_id: str, batch: Batch) -> None:
         if batch.new_tasks:
@@ -155,28 +170,31 @@ class SqlStore:
             _expect(len(values), self._statements.update_result.run(cursor, values), "results")
 
     def _take_commands(
-        self, cursor: DBAPICursor, run_id: str, taken: Iterable[tuple[int, str | None]]
+        self, connection: sa.Connection, run_id: str, taken: Iterable[tuple[int, str | None]]
     ) -> None:
         """Mark commands as taken. Each can be taken once: a second time would be an effect too many."""
-        now = self._clock()
+        now = self._now(connection)
         values = [
             {"command_id": command, "run": run_id, "now": now, "reason": rows.clean(reason)}
             for command, reason in taken
         ]
-        _expect(len(values), self._statements.take_command.run(cursor, values), "commands")
+        touched = self._statements.take_command.run(connection.connection.cursor(), values)
+        _expect(len(values), touched, "commands")
 
     def acquire(self, run_id: str, owner: Owner) -> Lease:
         """Take the run."""
         taken_at = lease_clock()
         with self._writing() as connection:
             row = self._owner_row(connection, run_id)
-            previous = self._take_from(run_id, row, owner)
+            now = self._now(connection)
+            previous = self._take_from(run_id, row, owner, now)
             connection.execute(
                 sa.update(_runs)
                 .where(_runs.c.id == run_id)
                 .values(
                     epoch=_runs.c.epoch + 1,
-                    lease_until=self._clock() + LEASE_SECONDS,
+                    last_batch=0,
+                    lease_until=now + LEASE_SECONDS,
                     owner_host=owner.host,
                     owner_boot_id=owner.boot_id,
                     owner_pid=owner.pid,
@@ -197,14 +215,16 @@ class SqlStore:
             raise self._not_found(connection, run_id)
         return row
 
-    def _take_from(self, run_id: str, row: sa.Row[*tuple[Any, ...]], owner: Owner | None) -> Owner | None:
+    def _take_from(
+        self, run_id: str, row: sa.Row[*tuple[Any, ...]], owner: Owner | None, now: float
+    ) -> Owner | None:
         """Give the owner that lost the run without letting go. Raises `RunOwned` if it still has it."""
         _, _, *columns = row
         holder = rows.owner_of(*columns)
         if holder is None or holder == owner:
             return None
         until = row.lease_until or 0.0
-        if until <= self._clock() or is_alive(holder) is False:
+        if until <= now or is_alive(holder) is False:
             return holder
         raise RunOwned(
             f"run {run_id} is owned by process {holder.pid} on {holder.host} (last heard of at "
@@ -215,7 +235,7 @@ class SqlStore:
     def renew(self, run_id: str, epoch: int) -> None:
         """Prolong the lease."""
         with self._writing() as connection:
-            values = {"run_id": run_id, "held_epoch": epoch, "until": self._clock() + LEASE_SECONDS}
+            values = {"run_id": run_id, "held_epoch": epoch, "until": self._now(connection) + LEASE_SECONDS}
             if self._statements.renew.run(connection.connection.cursor(), [values]) == 0:
                 raise LeaseLost(self._who_has(connection, run_id, epoch))
 
@@ -248,7 +268,7 @@ class SqlStore:
             self._check_run(connection, run_id)
             result = connection.execute(
                 sa.insert(_commands).values(
-                    run_id=run_id, kind=kind, task=rows.clean(task), created_at=self._clock()
+                    run_id=run_id, kind=kind, task=rows.clean(task), created_at=self._now(connection)
                 )
             )
             assert result.inserted_primary_key is not None
@@ -257,7 +277,7 @@ class SqlStore:
     def delete_run(self, run_id: str) -> None:
         """Remove a run with all that belongs to it in the store."""
         with self._writing() as connection:
-            self._take_from(run_id, self._owner_row(connection, run_id), None)
+            self._take_from(run_id, self._owner_row(connection, run_id), None, self._now(connection))
             for table in reversed(schema.metadata.sorted_tables):
                 column = _runs.c.id if table is _runs else table.c.run_id
                 connection.execute(sa.delete(table).where(column == run_id))
@@ -373,6 +393,10 @@ class SqlStore:
         """Close all connections; the store can't be used afterwards."""
         self._closed = True
         self._database.close()
+
+    def _now(self, connection: sa.Connection) -> float:
+        """Give the time for what is written in the transaction."""
+        return self._database.now(connection) if self._clock is None else self._clock()
 
     # --- transactions -----------------------------------------------------------------------------------
 

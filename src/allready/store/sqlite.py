@@ -159,6 +159,10 @@ class SqliteDatabase:
 
     # --- in use -----------------------------------------------------------------------------------------
 
+    def now(self, connection: sa.Connection) -> float:  # noqa: ARG002
+        """Give the time: all who use the file share this machine's clock."""
+        return time.time()
+
     def lock_for_migration(self, connection: sa.Connection) -> None:
         """Do nothing: a transaction that writes keeps all others from writing."""
 

@@ -75,25 +75,31 @@ class Statements:
             .where(commands.c.run_id == sa.bindparam("run"), commands.c.done_at.is_(None))
             .order_by(commands.c.id)
         )
-        self._advance: dict[tuple[str, ...], Statement] = {}
+        self._advance: dict[tuple[bool, tuple[str, ...]], Statement] = {}
 
-    def advance(self, columns: tuple[str, ...]) -> Statement:
-        """Give the statement that moves a run on, if the epoch is right, and sets these columns."""
-        statement = self._advance.get(columns)
+    def advance(self, columns: tuple[str, ...], *, counted: bool) -> Statement:
+        """Give the statement that moves a run on, if the epoch is right, and sets these columns.
+
+        Of a batch that is counted, the number must be the next one, too.
+        """
+        statement = self._advance.get((counted, columns))
         if statement is None:
-            statement = self._advance[columns] = self._of(
-                sa.update(runs)
-                .where(
-                    runs.c.id == sa.bindparam("run_id"),
-                    runs.c.epoch == sa.bindparam("held_epoch"),
-                    runs.c.owner_pid.is_not(None),
+            number = sa.bindparam("batch_number", type_=runs.c.last_batch.type)
+            update = sa.update(runs).where(
+                runs.c.id == sa.bindparam("run_id"),
+                runs.c.epoch == sa.bindparam("held_epoch"),
+                runs.c.owner_pid.is_not(None),
+            )
+            if counted:
+                update = update.where(runs.c.last_batch + sa.literal_column("1") == number).values(
+                    last_batch=number
                 )
-                .values(
+            statement = self._advance[counted, columns] = self._of(
+                update.values(
                     last_seq=runs.c.last_seq + sa.bindparam("more_events"),
                     last_input=runs.c.last_input + sa.bindparam("more_inputs"),
                     **{name: sa.bindparam(f"new_{name}", type_=runs.c[name].type) for name in columns},
-                )
-                .returning(runs.c.last_seq, runs.c.last_input)
+                ).returning(runs.c.last_seq, runs.c.last_input)
             )
         return statement
 

@@ -503,6 +503,29 @@ class StoreContract:
             assert [row.id for row in store.pending_commands(RUN)] == [command]
         assert store.commit(RUN, lease.epoch, whole) == 1
 
+    def test_a_batch_that_is_handed_in_again_is_not_written_again(self, store: Store, lease: Lease) -> None:
+        """An owner may not know whether it was written, when the store went away meanwhile."""
+        command = store.add_command(RUN, "approve", "two")
+        first = Batch(changes("a", "b"), [["tick", 1]], tasks=[moved(0, attempts=1)], number=1)
+        second = Batch(changes("c"), [["tick", 2]], [TaskRow(3, "four", {})], number=2)
+        second.commands = [(command, None)]
+        assert [store.commit(RUN, lease.epoch, first) for _ in range(3)] == [2, 2, 2]
+        store.commit(RUN, lease.epoch, Batch(tasks=[moved(1, "ready")]))  # one that is not counted
+        assert [store.commit(RUN, lease.epoch, second) for _ in range(2)] == [3, 3]
+        assert [event.type for event in store.events(RUN)] == ["a", "b", "c"]
+        assert [row.data for row in store.inputs(RUN)] == [[["tick", 1]], [["tick", 2]]]
+        assert len(store.tasks(RUN)) == 4
+        for number in (1, 4):
+            with pytest.raises(BugError, match=f"batch {number} .* can't follow batch 2"):
+                store.commit(RUN, lease.epoch, Batch(changes("x"), number=number))
+        again = store.acquire(RUN, this_process())
+        with pytest.raises(LeaseLost):
+            store.commit(RUN, lease.epoch, second)
+        assert store.commit(RUN, again.epoch, Batch(changes("d"), number=1)) == 4  # counted anew
+        store.release(RUN, again.epoch)
+        with pytest.raises(LeaseLost):
+            store.commit(RUN, again.epoch, Batch(changes("d"), number=1))
+
     def test_a_large_batch_is_one_commit(self, store: Store) -> None:
         """Thousands of tasks at once."""
         count = 3_000
