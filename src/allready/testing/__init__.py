@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from allready.testing.clock import DeadlockError as DeadlockError
-from allready.testing.clock import VirtualClockLoop as VirtualClockLoop
-from allready.testing.clock import run_virtual as run_virtual
+from allready.engine.virtual_clock import DeadlockError as DeadlockError
+from allready.engine.virtual_clock import VirtualClockLoop as VirtualClockLoop
+from allready.engine.virtual_clock import run_virtual as run_virtual
 from allready.testing.llm_server import ScriptedServer as ScriptedServer
 from allready.testing.script import Call as Call
 from allready.testing.script import Dropped as Dropped
