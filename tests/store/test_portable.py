@@ -13,7 +13,7 @@ def test_the_statements_of_the_hot_path() -> None:
     statements = Statements(psycopg.dialect())  # type: ignore[no-untyped-call]
     advance = statements.advance(("status", "counts"), counted=True)
     found = [value for value in vars(statements).values() if isinstance(value, Statement)]
-    assert len(found) == 8
+    assert len(found) == 9
     for statement in (*found, advance):
         assert "?" not in statement._sql
         assert statement._order is None

@@ -98,6 +98,17 @@ class TaskRow:
     exit_code: int | None = None
 
 
+class TaskMark(NamedTuple):
+    """Where a task stands, in few words: for runs with very many of them."""
+
+    index: int
+    id: str
+    state: str
+    finished_at: float | None
+    remembers: bool
+    """Whether its `memory` has anything."""
+
+
 TASK_COLUMNS = ("state", "attempts", "agent", "handle", "started_at", "finished_at", "error", "memory")
 RESULT_COLUMNS = (
     "output",
@@ -223,8 +234,11 @@ class Store(Protocol):
         """
         ...
 
-    def run(self, run_id: str) -> RunRow:
-        """Give a run with its plan. Raises `RunNotFound`."""
+    def run(self, run_id: str, plan: bool = True) -> RunRow:
+        """Give a run; without `plan` that is left empty, which is much quicker for large runs.
+
+        Raises `RunNotFound`.
+        """
         ...
 
     def find_run(self, name: str) -> str:
@@ -234,8 +248,18 @@ class Store(Protocol):
         """
         ...
 
-    def tasks(self, run_id: str, outputs: bool = False) -> list[TaskRow]:
-        """Give all tasks by index; without `outputs` their `output` and `data` are left out."""
+    def plan_of_task(self, run_id: str, task_id: str) -> dict[str, Any]:
+        """Give the entry of a task in the run's plan; empty if there is none. Raises `RunNotFound`."""
+        ...
+
+    def tasks(
+        self, run_id: str, outputs: bool = False, indexes: Iterable[int] | None = None
+    ) -> list[TaskRow]:
+        """Give all tasks by index, or those with these; without `outputs` no `output` and `data`."""
+        ...
+
+    def marks(self, run_id: str) -> list[TaskMark]:
+        """Give where all tasks stand, by index. Takes a tenth of a second for 100,000."""
         ...
 
     def task(self, run_id: str, task_id: str) -> TaskRow:

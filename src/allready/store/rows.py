@@ -16,7 +16,8 @@ from allready.store.contract import CommandRow, InputRow, JournalEvent, Owner, R
 
 REPLACEMENT = "\ufffd"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+_JSON = json.JSONDecoder()
+_decode = _JSON.decode
 EMPTY = "{}"
 
 
@@ -252,3 +253,23 @@ def plan_of(text: str) -> dict[str, Any]:
     """Give the plan of its column."""
     plan: dict[str, Any] = _decode(text)
     return plan
+
+
+def task_in_plan(text: str, task: str) -> dict[str, Any]:
+    """Give the entry of a task in the plan of its column; empty if there is none.
+
+    A large plan takes most of a second to decode. Its encoder is ours: quotes inside of strings are escaped,
+    so what looks like an entry with this id is one, or else the value of a variable or argument. If there is
+    only one such place, it is the entry.
+    """
+    mark = f'"id":{_encode(task)}'
+    entry: dict[str, Any]
+    if text.count(mark) == 1:
+        start = text.find(mark) - 1
+        if text[start] == "{":
+            entry, _ = _JSON.raw_decode(text, start)
+            return entry
+    for entry in plan_of(text).get("tasks", ()):
+        if entry.get("id") == task:
+            return entry
+    return {}

@@ -27,6 +27,7 @@ from allready.store.contract import (
     Lease,
     Owner,
     RunRow,
+    TaskMark,
     TaskRow,
 )
 from allready.store.database import Database
@@ -294,14 +295,25 @@ class SqlStore:
         with self._reading() as connection:
             return [rows.run_of(row) for row in connection.execute(query)]
 
-    def run(self, run_id: str) -> RunRow:
-        """Give a run with its plan."""
+    def run(self, run_id: str, plan: bool = True) -> RunRow:
+        """Give a run, with its plan unless that is not wanted."""
         query = sa.select(schema.plans.c.plan, *_RUN).join_from(_runs, schema.plans)
+        if not plan:
+            query = sa.select(sa.null(), *_RUN)
         with self._reading() as connection:
             row = connection.execute(query.where(_runs.c.id == rows.clean(run_id))).first()
             if row is None:
                 raise self._not_found(connection, run_id)
-        return rows.run_of(row[1:], rows.plan_of(row[0]))
+        return rows.run_of(row[1:], rows.plan_of(row[0]) if plan else None)
+
+    def plan_of_task(self, run_id: str, task_id: str) -> dict[str, Any]:
+        """Give what the run's plan says of a task."""
+        query = sa.select(schema.plans.c.plan).where(schema.plans.c.run_id == rows.clean(run_id))
+        with self._reading() as connection:
+            text = connection.execute(query).scalar()
+            if text is None:
+                raise self._not_found(connection, run_id)
+        return rows.task_in_plan(text, task_id)
 
     def find_run(self, name: str) -> str:
         """Give the id for an id, an unambiguous beginning of one, or `latest`."""
@@ -311,12 +323,26 @@ class SqlStore:
     def _not_found(self, connection: sa.Connection, run_id: str) -> RunNotFound:
         return naming.not_found(connection, self.url, run_id)
 
-    def tasks(self, run_id: str, outputs: bool = False) -> list[TaskRow]:
-        """Give all tasks by index."""
+    def tasks(
+        self, run_id: str, outputs: bool = False, indexes: Iterable[int] | None = None
+    ) -> list[TaskRow]:
+        """Give all tasks by index, or these."""
         columns = _TASK_WHOLE if outputs else _TASK
         query = sa.select(*columns).where(_tasks.c.run_id == rows.clean(run_id)).order_by(_tasks.c.index)
         with self._reading() as connection:
-            return [rows.task_of(row) for row in connection.execute(query)]
+            if indexes is None:
+                return [rows.task_of(row) for row in connection.execute(query)]
+            left = iter(sorted(set(indexes)))
+            found: list[TaskRow] = []
+            while chunk := list(islice(left, CHUNK)):
+                found += map(rows.task_of, connection.execute(query.where(_tasks.c.index.in_(chunk))))
+            return found
+
+    def marks(self, run_id: str) -> list[TaskMark]:
+        """Give where all tasks stand, by index."""
+        with self._reading() as connection:
+            found = self._statements.marks.ask(connection.connection.cursor(), {"run": rows.clean(run_id)})
+        return [TaskMark(*row[:4], bool(row[4])) for row in found]
 
     def task(self, run_id: str, task_id: str) -> TaskRow:
         """Give one task, output included."""
@@ -337,15 +363,7 @@ class SqlStore:
 
     def results(self, run_id: str, indexes: Iterable[int]) -> dict[int, TaskRow]:
         """Give the rows of these tasks, output included."""
-        left = iter(sorted(set(indexes)))
-        of_run = sa.select(*_TASK_WHOLE).where(_tasks.c.run_id == rows.clean(run_id))
-        found = {}
-        with self._reading() as connection:
-            while chunk := list(islice(left, CHUNK)):
-                for row in connection.execute(of_run.where(_tasks.c.index.in_(chunk))):
-                    task = rows.task_of(row)
-                    found[task.index] = task
-        return found
+        return {task.index: task for task in self.tasks(run_id, outputs=True, indexes=indexes)}
 
     def events(
         self, run_id: str, after: int = 0, limit: int = 1000, task: str | None = None

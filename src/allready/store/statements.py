@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from allready.store.contract import RESULT_COLUMNS, TASK_COLUMNS
+from allready.store.rows import EMPTY
 from allready.store.schema import commands, events, inputs, runs, tasks
 
 
@@ -74,6 +75,14 @@ class Statements:
             sa.select(*commands.c)
             .where(commands.c.run_id == sa.bindparam("run"), commands.c.done_at.is_(None))
             .order_by(commands.c.id)
+        )
+        self.marks = self._of(
+            sa.select(
+                *(tasks.c[name] for name in ("index", "id", "state", "finished_at")),
+                tasks.c.memory != sa.literal_column(f"'{EMPTY}'"),
+            )
+            .where(tasks.c.run_id == sa.bindparam("run"))
+            .order_by(tasks.c.index)
         )
         self._advance: dict[tuple[bool, tuple[str, ...]], Statement] = {}
 

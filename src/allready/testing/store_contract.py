@@ -38,6 +38,7 @@ from allready.store.contract import (
     Owner,
     RunRow,
     Store,
+    TaskMark,
     TaskRow,
 )
 from allready.store.owners import is_alive, this_process
@@ -231,6 +232,32 @@ class StoreContract:
         assert store.results(RUN, [1, 0, 1, 77]) == {0: plain, 1: full}
         assert store.results(RUN, []) == {}
 
+    def test_parts_of_a_run_can_be_read_by_themselves(self, store: Store) -> None:
+        """A run without its plan, some of its tasks, where they stand, and what the plan says of one."""
+        entries = [
+            {"id": "a", "run": 'echo {"id":"b"}', "env": {"id": "a"}},
+            {"run": "x", "id": "b"},
+            {"id": "c", "run": "z"},
+        ]
+        run = a_run(plan={"tasks": entries, "vars": {"id": "c"}})
+        tasks = some_tasks(*(f"t{number}" for number in range(2500)))
+        tasks[1].memory, tasks[1].state, tasks[1].finished_at = {"retries": 1}, "failed", 5.25
+        tasks[2400].output = "long"
+        store.create_run(run, tasks)
+        assert store.run(RUN, plan=False) == a_run(plan={})
+        marks = store.marks(RUN)
+        assert marks[0] == TaskMark(0, "t0", "pending", None, remembers=False)
+        assert marks[1] == TaskMark(1, "t1", "failed", 5.25, remembers=True)
+        assert [mark.id for mark in marks] == [task.id for task in tasks]
+        wanted = [2400, 1, *range(3, 1200), 9999]
+        found = store.tasks(RUN, indexes=iter(wanted))
+        assert [task.index for task in found] == sorted(wanted)[:-1]
+        assert (found[0], found[-1].output) == (tasks[1], None)
+        assert store.tasks(RUN, outputs=True, indexes=[2400]) == [tasks[2400]]
+        assert store.tasks(RUN, indexes=[]) == []
+        assert [store.plan_of_task(RUN, entry["id"]) for entry in entries] == entries
+        assert store.plan_of_task(RUN, "d") == {}
+
     def test_what_no_database_can_keep_is_replaced(self, store: Store) -> None:
         """NUL and lone surrogates in text; NUL inside JSON is kept."""
         task = TaskRow(0, "a", {"x": "\ud800 \0"}, title="a\0b", output="\udcff", data="\0", has_data=True)
@@ -333,10 +360,17 @@ class StoreContract:
             with pytest.raises(RunNotFound):
                 store.find_run(odd)
 
-    @pytest.mark.parametrize("method", ["run", "add_command", "acquire", "task", "delete_run"])
+    @pytest.mark.parametrize(
+        "method", ["run", "plan_of_task", "add_command", "acquire", "task", "delete_run"]
+    )
     def test_an_unknown_run_is_an_error(self, store: Store, method: str) -> None:
         """Wherever a run is meant that must be there."""
-        more = {"add_command": ("pause",), "acquire": (this_process(),), "task": ("a",)}
+        more = {
+            "plan_of_task": ("a",),
+            "add_command": ("pause",),
+            "acquire": (this_process(),),
+            "task": ("a",),
+        }
         for name in (RUN, "\udcff"):
             with pytest.raises(RunNotFound):
                 getattr(store, method)(name, *more.get(method, ()))
@@ -344,6 +378,7 @@ class StoreContract:
     def test_an_unknown_run_has_nothing(self, store: Store) -> None:
         """Where lists are asked for."""
         assert store.tasks(RUN) == []
+        assert store.marks(RUN) == []
         assert store.events(RUN) == []
         assert store.inputs(RUN) == []
         assert store.pending_commands(RUN) == []
@@ -778,6 +813,7 @@ class StoreContract:
         store.delete_run(RUN)
         assert [run.id for run in store.runs()] == [OTHER_RUN]
         assert store.tasks(RUN) == []
+        assert store.marks(RUN) == []
         assert store.events(RUN) == []
         assert store.inputs(RUN) == []
         with pytest.raises(UserError):
