@@ -112,7 +112,33 @@ class InvariantBroken(BugError):
 
 
 class ReplayDiverged(BugError):
-    """A journal, played again, led to other decisions than the recorded ones."""
+    """A journal, played again, led to other decisions than the recorded ones.
+
+    `step` counts the inputs from 1; `at` is in seconds on the run's clock, None if it is not known.
+    `recorded` is the input or event, `now` says what the scheduler does instead, `why` how the task stands,
+    and `story` what had become of it, one line a step.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: int = 0,
+        at: float | None = None,
+        task: str | None = None,
+        recorded: Sequence[object] = (),
+        now: str = "",
+        why: str | None = None,
+        story: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.at = at
+        self.task = task
+        self.recorded = recorded
+        self.now = now
+        self.why = why
+        self.story = story
 
 
 # --- flow -------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from tests.core.play import SILENT, Play, full, task
 
 from allready.core import policy
-from allready.core.events import Canceled, Completed, Deferred, Failed, Lost
+from allready.core.events import Canceled, Change, Completed, Deferred, Failed, Lost
 from allready.core.graph import TaskGraph, TaskSpec
 from allready.core.history import Replay
 from allready.core.scheduler import DagScheduler
@@ -191,3 +191,126 @@ def test_a_run_with_another_time_limit_diverges_at_the_end() -> None:
         "step 5: recorded ['backoff', False, False], but the scheduler now wants "
         "Cancel(task='a', handle='a.1', reason='run timeout')"
     )
+
+
+# --- what is told of it -----------------------------------------------------------------------------------
+
+
+def diverged(
+    tasks: list[TaskSpec], inputs: list[Any], events: list[Change] | None = None, **options: Any
+) -> ReplayDiverged:
+    replay = Replay(DagScheduler(TaskGraph(tasks), record=events is not None, **options), events)
+    try:
+        replay.feed(inputs)
+        replay.finish(ended=True)
+    except ReplayDiverged as error:
+        return error
+    pytest.fail("it decides the same")
+
+
+def test_a_divergence_says_where_and_what_led_to_it() -> None:
+    error = diverged([task("a"), task("b", "a")], [TICK, ["spawn", "a", "a.1", 0], ["spawn", "b", "b.1", 1]])
+    assert (error.step, error.at, error.task) == (3, 1, "b")
+    assert (error.recorded, error.now) == (["spawn", "b", "b.1", 1], "wants None")
+    assert error.why == "b waits for a (running)"
+    assert error.story == ["0.000 run.started"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "task", "at", "now"),
+    [
+        ([["cancel", "a", "a.1"]], "a", None, "wants None"),
+        ([TICK, ["done", "completed"]], None, 0, "wants Spawn(task='a', agent=None, number=1)"),
+        ([["command", "approve", "a", 3]], "a", 3, "refuses that: task 'a' needs no approval"),
+        ([["command", "resume", None, 3]], None, 3, "refuses that: the run is not paused but created"),
+        ([TICK, ["offer", "a"], ["offer", "b"], ["late", "refuse", "c", "x", "pool", 1, 1, 4]], "c", 0,
+         "refuses that: there is no task 'c'"),
+        ([["event", "a"]], None, "a", "does not know this input"),
+        ([["event"]], None, "event", "does not know this input"),
+        ([["recover", 8, 0], ["offer", "a"]], "a", 8, "wants None"),
+        ([*BOTH, ["event", "a", "a.1", "Completed", [], 1], ["event", "b", "b.1", "Completed", [], 1],
+          ["tick", 2], ["backoff", False, False]], None, 2,
+         "wants Done(status=<RunState.COMPLETED: 'completed'>, reason=None)"),
+    ],
+)  # fmt: skip
+def test_a_divergence_names_the_task_that_it_is_about(
+    inputs: list[Any], task: str | None, at: Any, now: str
+) -> None:
+    error = diverged(TWO, inputs)
+    assert (error.task, error.at, error.now) == (task, at, now)
+
+
+def recorded() -> tuple[list[Any], list[Change]]:
+    play = eventful_run()
+    return play.scheduler.inputs or [], play.scheduler.changes or []
+
+
+def eventful(events: list[Change] | None) -> Replay:
+    graph = TaskGraph(TASKS, open=True)
+    return Replay(DagScheduler(graph, seed=42, timeout=1000, record=events is not None), events)
+
+
+def test_events_are_compared_as_well() -> None:
+    inputs, events = recorded()
+    replay = eventful(events)
+    replay.feed(inputs)
+    replay.finish(ended=True)
+    assert replay.events == len(events) > 40
+    assert replay.batches == sum(entry[0] == "tick" for entry in inputs)
+    assert replay.decisions > 15
+    without = eventful(None)
+    without.feed(inputs)
+    without.finish(ended=True)
+    assert (without.events, without.decisions) == (0, replay.decisions)
+
+
+def test_a_decision_that_only_an_event_tells_is_found() -> None:
+    inputs, events = recorded()
+    told = [(event.type, bool(event.data and "delay" in event.data)) for event in events]
+    place = told.index(("task.deferred", True))
+    retrying = events[place]
+    assert retrying.data is not None
+    changed = [*events]
+    changed[place] = retrying._replace(data={**retrying.data, "delay": 9.5, "reason": "other words"})
+    replay = eventful(changed)
+    with pytest.raises(ReplayDiverged) as caught:
+        replay.feed(inputs)
+    error = caught.value
+    assert error.recorded[0] == "task.deferred"
+    assert error.recorded[-1] == {"delay": 9.5}
+    assert error.task == retrying.task
+    assert f"'delay': {retrying.data['delay']}" in error.now
+
+    changed[place] = retrying._replace(data={**retrying.data, "reason": "other words"})
+    eventful(changed).feed(inputs)
+
+
+def test_events_that_are_missing_or_too_many_are_found() -> None:
+    inputs, events = recorded()
+    with pytest.raises(ReplayDiverged, match=r"no event.*tells \['run.completed'\]"):
+        eventful(events[:-1]).feed(inputs)
+    more = eventful([*events, Change(99, "task.ready", "a"), Change(99, "task.ready", "b")])
+    more.feed(inputs)
+    more.finish()  # the recorded run may have gone on
+    more = eventful([*events, Change(99, "task.ready", "a")])
+    more.feed(inputs)
+    with pytest.raises(ReplayDiverged, match=r"recorded \['task.ready', 'a'\], but .* nothing of the kind"):
+        more.finish(ended=True)
+    run_s = [Change(event.at, event.type, None) if event.task == "a" else event for event in events]
+    with pytest.raises(ReplayDiverged) as caught:
+        eventful(run_s).feed(inputs)
+    assert caught.value.task == "a"
+
+
+def test_a_refusal_is_told_again_after_a_crash_and_in_its_replay() -> None:
+    play = Play(task("a"), task("b"))
+    play.tick(0, {"b": full()})
+    resumed = play.crash()
+    resumed.complete("a", at=1)
+    resumed.tick(2, {"b": full()})
+    before, after = play.scheduler, resumed.scheduler
+    told = [*(before.changes or []), *(after.changes or [])]
+    assert [change.task for change in told if "scope" in (change.data or {})] == ["b", "b"]
+    replay = Replay(DagScheduler(TaskGraph([task("a"), task("b")]), record=True), told)
+    replay.feed([*(before.inputs or []), *(after.inputs or [])])
+    replay.finish(ended=True)

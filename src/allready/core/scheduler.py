@@ -408,6 +408,7 @@ class DagScheduler(Course):
         if self.deadline is not None and self.status is RunState.RUNNING:
             self.deadline += down_for  # a pause is added when it ends, whoever drove the run meanwhile
         for node in self.graph.nodes:
+            node.refused_scope = None  # not stored: a refusal is told anew, in a replay as well
             if node.state is RUNNING:
                 self._lost(node, "the attempt was lost in a crash", now, delay=False)
             elif node.state is CANCELING:
