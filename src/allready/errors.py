@@ -93,7 +93,7 @@ class StoreBusy(StoreUnavailable):
 
 
 class LeaseLost(OutsideError):
-    """Another process took the run over (or the lease could not be renewed in time). Exit code 5."""
+    """Another process took the run over. Exit code 5."""
 
 
 # --- we are wrong -----------------------------------------------------------------------------------------

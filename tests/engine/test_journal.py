@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine import functions
 from tests.engine.replaying import assert_replays
 
 from allready import Plan, run
-from allready.errors import LeaseLost, StoreError
+from allready.engine.journal import STORE_PATIENCE, StoreJournal
+from allready.engine.session import Session
+from allready.engine.start import new_session, resume_session
+from allready.errors import LeaseLost, LostError, StoreBusy, StoreError, StoreUnavailable
+from allready.pool.manager import SubAgent
 from allready.store.contract import Batch
 from allready.store.open import open_store
 from allready.store.sql import SqlStore
 from allready.store.sqlite import SqliteDatabase
+from allready.testing import run_virtual
 
 
 class WatchedStore(SqlStore):
@@ -172,3 +179,210 @@ async def test_results_that_cannot_be_written_are_a_store_error(store: WatchedSt
     result = await run(plan, store=store, agents={})
     assert result.tasks["work"].status == "failed", "the output of a function is written by its attempt"
     assert "can't be written" in (result.tasks["work"].error or "")
+
+
+# --- a store that is away for now -------------------------------------------------------------------------
+
+
+class RestartedStore(WatchedStore):
+    """A real store that can't be reached from time to time."""
+
+    away_before: range = range(0)
+    """Calls that reach nobody."""
+    away_after: range = range(0)
+    """Calls that are carried out, but the answer is lost."""
+    away_error: StoreError = StoreUnavailable("the server is gone")
+    calls = 0
+
+    def commit(self, run_id: str, epoch: int, batch: Batch) -> int:
+        self.calls += 1
+        call = self.calls
+        if call in self.away_before:
+            raise self.away_error
+        last = super().commit(run_id, epoch, batch)
+        if call in self.away_after:
+            raise self.away_error
+        return last
+
+
+@pytest.fixture
+def restarted(tmp_path: Path) -> Iterator[RestartedStore]:
+    open_store(tmp_path / "runs.db").close()
+    with closing(RestartedStore(SqliteDatabase(tmp_path / "runs.db"))) as opened:
+        yield opened
+
+
+def listening(session: Session) -> list[bool]:
+    """Give where is told when the store is away (True) and when it is back (False)."""
+    told: list[bool] = []
+    session.on_store = lambda reason: told.append(reason is not None)
+    return told
+
+
+def check_completed(store: RestartedStore, session: Session, calls: list[str]) -> None:
+    assert session.status == "completed"
+    assert sorted(calls) == ["a", "b", "c", "e"], "nothing ran twice"
+    assert {row.id: row.state for row in store.tasks(session.id)} == OUTCOME
+    events = store.events(session.id)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert_replays(store, session.id)
+
+
+@pytest.mark.parametrize("when", ["away_before", "away_after"])
+@pytest.mark.parametrize("first", range(1, 6))
+def test_a_store_that_is_away_for_a_while_is_waited_for(
+    when: str, first: int, restarted: RestartedStore
+) -> None:
+    calls: list[str] = []
+    setattr(restarted, when, range(first, first + 1 if when == "away_after" else first + 4))
+    session = new_session(small(calls), agents={}, store=restarted, max_parallel=1)
+    told = listening(session)
+    run_virtual(session.drive())
+    check_completed(restarted, session, calls)
+    assert told == ([True, False] if when == "away_before" else []), "what is over at once is not told"
+
+
+def test_a_store_that_others_keep_locked_is_told_at_once(restarted: RestartedStore) -> None:
+    calls: list[str] = []
+    restarted.away_before, restarted.away_error = range(2, 3), StoreBusy("locked")
+    session = new_session(small(calls), agents={}, store=restarted, max_parallel=1)
+    told = listening(session)
+    run_virtual(session.drive())
+    check_completed(restarted, session, calls)
+    assert told == [True, False]
+
+
+def test_what_runs_goes_on_while_the_store_is_away(restarted: RestartedStore) -> None:
+    restarted.away_before = range(2, 40)
+    ended = []
+
+    async def work(name: str, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        ended.append((name, asyncio.get_running_loop().time()))
+        return name
+
+    plan = Plan()
+    for name, seconds in (("short", 1), ("middle", 20), ("long", 40)):
+        plan.add(work, id=name, args=[name, seconds])
+    plan.add(work, id="last", args=["last", 1], depends_on=["short"])
+    session = new_session(plan, agents={}, store=restarted)
+    run_virtual(session.drive())
+    assert session.status == "completed"
+    assert ended[:3] == [("short", 1), ("middle", 20), ("long", 40)]
+    assert restarted.calls <= 45, "it is not asked without a break"
+    assert ended[3][1] > 60, "nothing new starts meanwhile"
+
+
+def test_a_store_that_stays_away_stops_the_run_and_a_resumed_one_goes_on(restarted: RestartedStore) -> None:
+    restarted.away_before = range(2, 10**9)
+    calls: list[str] = []
+    session = new_session(small(calls), agents={}, store=restarted, max_parallel=1)
+
+    async def until_it_gives_up() -> float:
+        with pytest.raises(StoreUnavailable):
+            await session.drive()
+        return asyncio.get_running_loop().time()
+
+    assert STORE_PATIENCE < run_virtual(until_it_gives_up()) < STORE_PATIENCE + 5
+    assert restarted.run(session.id).status == "running"
+    restarted.away_before = range(0)
+    again = resume_session(restarted, session.id, plan=small(calls))
+    run_virtual(again.drive())
+    assert again.status == "completed"
+    assert calls.count("b") == 1
+    assert calls.count("a") == 2, "its end could not be written"
+    assert_replays(restarted, session.id)
+
+
+def test_whoever_interrupts_the_run_waits_no_longer(restarted: RestartedStore) -> None:
+    restarted.away_before = range(2, 10**9)
+    session = new_session(small([]), agents={}, store=restarted, max_parallel=1)
+
+    async def interrupted() -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_later(30, session.interrupt)
+        with pytest.raises(StoreUnavailable):
+            await session.drive()
+        return loop.time()
+
+    assert run_virtual(interrupted()) < 32
+
+
+# --- a lease that ran out ---------------------------------------------------------------------------------
+
+
+def let_lease_run_out(session: Session) -> None:
+    """Make the session's lease as old as after a sleep of the machine."""
+    assert isinstance(session._journal, StoreJournal)
+    assert session._journal._keeper is not None
+    session._journal._keeper._renewed_at -= 3600
+
+
+def sleepy(session: list[Session], calls: list[str], also: Callable[[], None] = lambda: None) -> Plan:
+    plan = Plan()
+
+    async def first() -> None:
+        calls.append("first")
+        also()
+        let_lease_run_out(session[0])
+
+    async def second(first: None) -> None:
+        calls.append("second")
+
+    plan.add(first)
+    plan.add(second)
+    return plan
+
+
+async def test_a_lease_that_ran_out_is_renewed_before_anything_starts(store: WatchedStore) -> None:
+    session: list[Session] = []
+    calls: list[str] = []
+    session.append(new_session(sleepy(session, calls), agents={}, store=store))
+    assert (await session[0].drive()).status == "completed"
+    assert calls == ["first", "second"]
+    assert store.run(session[0].id).epoch == 1
+
+
+async def test_a_run_that_was_taken_meanwhile_is_lost(store: WatchedStore) -> None:
+    session: list[Session] = []
+    calls: list[str] = []
+
+    def take() -> None:
+        with store._database.writer.begin() as connection:
+            connection.exec_driver_sql("UPDATE runs SET epoch = epoch + 1")
+
+    session.append(new_session(sleepy(session, calls, take), agents={}, store=store))
+    with pytest.raises(LeaseLost, match="took over"):
+        await session[0].drive()
+    assert calls == ["first"]
+
+
+async def test_an_attempt_looks_at_the_lease_once_more_before_it_begins(store: WatchedStore) -> None:
+    """Between the look of the loop and the start of the work the process may have been suspended."""
+    calls: list[str] = []
+    plan = Plan()
+
+    async def work() -> None:
+        calls.append("work")
+
+    plan.add(work)
+    session = new_session(plan, agents={}, store=store)
+    worker = session._make_worker()
+    let_go: list[bool] = []
+
+    async def late(sub_agent: SubAgent) -> Any:
+        if not let_go:
+            let_go.append(True)
+            let_lease_run_out(session)
+            with pytest.raises(LostError, match="lease"):
+                await worker(sub_agent)
+            raise LostError("as it said")
+        assert isinstance(session._journal, StoreJournal)
+        await session._journal.regain()
+        return await worker(sub_agent)
+
+    session._make_worker = lambda: late  # type: ignore[method-assign, assignment, return-value]
+    assert (await session.drive()).status == "completed"
+    assert calls == ["work"]
+    assert store.tasks(session.id)[0].attempts == 2
+    assert "task.deferred" in [event.type for event in store.events(session.id)]

@@ -57,9 +57,14 @@ class Journal:
             raise self.fail_at[number]
         self.committed += [f"{change.type} {change.task or ''}".strip() for change in changes]
 
-    def check_lease(self) -> None:
-        if self.lease_error is not None:
-            raise self.lease_error
+    def holds(self) -> bool:
+        return self.lease_error is None
+
+    async def regain(self) -> None:
+        assert self.lease_error is not None
+        raise self.lease_error
+
+    def give_up(self) -> None: ...
 
 
 def journaled(specs: list[TaskSpec], seconds: float = 1.0, **options: Any) -> tuple[Ride, Journal]:

@@ -135,8 +135,12 @@ class SlowJournal:
     async def commit(self) -> None:
         await asyncio.sleep(self.rng.choice([0, 0, 0.01, 0.3]))
 
-    def check_lease(self) -> None:
-        pass
+    def holds(self) -> bool:
+        return True
+
+    async def regain(self) -> None: ...
+
+    def give_up(self) -> None: ...
 
 
 async def drive_to_the_end(ride: Ride, rng: random.Random, names: list[str]) -> None:

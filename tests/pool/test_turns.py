@@ -161,8 +161,12 @@ def test_a_run_with_slow_commits_has_its_turn_too() -> None:
         async def commit(self) -> None:
             await asyncio.sleep(0.1)
 
-        def check_lease(self) -> None:
-            pass
+        def holds(self) -> bool:
+            return True
+
+        async def regain(self) -> None: ...
+
+        def give_up(self) -> None: ...
 
     async def main() -> None:
         pool = CountingPool(1)

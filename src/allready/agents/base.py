@@ -94,8 +94,16 @@ class Attempt:
     """Called after each request to a model with what it took."""
     allow: Callable[[], None] | None = None
     """Called before each request to a model; raises `TransientError` if the run's limits leave no room."""
+    check_lease: Callable[[], None] | None = None
+    """Called right before anything begins that has an effect (a program, a function, a request to a model);
+    raises `LostError` if another process may own the run by now."""
     redactor: Redactor | None = None
     """Blanks the secrets of this process in what is shown or kept."""
+
+    def begin(self) -> None:
+        """Say that something with an effect begins now. Raises `LostError`, see `check_lease`."""
+        if self.check_lease is not None:
+            self.check_lease()
 
     @property
     def idempotency_key(self) -> str:

@@ -49,6 +49,7 @@ class FunctionAgent:
 
         Raises what the function raises, except that `SystemExit` and the like become a `TaskError`.
         """
+        attempt.begin()
         if _is_async(self._function):
             return await _guarded(self._function(*self._args, **self._kwargs))
         value = await self._run_in_thread(attempt)

@@ -274,6 +274,7 @@ class _Conversation:
             raise PermanentError(
                 f"{self._who}: its limit of {reached} for one attempt is reached; raise the agent's limits"
             )
+        self._attempt.begin()
         if self._attempt.allow is not None:
             self._attempt.allow()
 

@@ -80,6 +80,7 @@ async def run_process(
     """
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_create(attempt.folder / name)) for name in (output_file, STDERR_FILE)]
+        attempt.begin()
         process = _start(argv, cwd, env, stdin)
         child = stack.enter_context(contextlib.closing(_Child(process, attempt)))
         assert process.stdout is not None

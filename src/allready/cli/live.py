@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from allready.cli.ask import Asker
-from allready.cli.progress import Display, closing_lines, plan_line, summary
+from allready.cli.progress import Display, closing_lines, plan_line, store_text, summary
 from allready.cli.tables import fit
 from allready.cli.text import LONGEST_LINE, clean, clean_line, duration_text
 from allready.core.graph import TaskNode
@@ -98,6 +98,10 @@ class LiveView(Display):
         self._stopping = True
         if not first:
             self.console.print("killing what does not stop")
+
+    def store_away(self, reason: str | None) -> None:
+        """Say so above the view."""
+        self.console.print(Text(store_text(reason)), soft_wrap=True)
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""

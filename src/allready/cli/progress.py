@@ -31,6 +31,13 @@ RESULT_LINES = 30
 """Lines of the last task's output that the summary shows."""
 
 
+def store_text(reason: str | None) -> str:
+    """Say that a run waits for its store, and why; None: that it goes on."""
+    if reason is None:
+        return "allready: the store answers again; the run goes on"
+    return clean(f"allready: waiting for the store (nothing new starts, what runs goes on): {reason}")
+
+
 class Display:
     """Shows a run while it goes on (as a context manager around it) and how it ended."""
 
@@ -62,6 +69,10 @@ class Display:
         print(
             "\nstopping; the run can be resumed. Once more to kill." if first else "killing", file=sys.stderr
         )
+
+    def store_away(self, reason: str | None) -> None:
+        """Say that the run waits for its store, and why; None: that it goes on."""
+        print(store_text(reason), file=sys.stderr)
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Say how the run ended."""

@@ -172,7 +172,7 @@ def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> in
         exits.tell(error)
         again = hint("resume", short_id(session.id), store=store)
         print(f"allready: the run was stopped; when the store works again: {again}", file=sys.stderr)
-        return exits.FAILED
+        return exits.FAILED if foreground.signal is None else exits.SIGNALED + foreground.signal
     display.finish(result, foreground.signal)
     if foreground.signal is not None and result.status is RunState.PAUSED:
         return exits.SIGNALED + foreground.signal
@@ -197,6 +197,7 @@ class _Foreground:
                 loop.add_signal_handler(number, self._interrupt, number)
         self._session.observe(self._display.observe)
         self._session.on_output = self._display.output
+        self._session.on_store = self._display.store_away
         with self._display:
             return await self._session.drive(wait_for_person=self._display.asks)
 

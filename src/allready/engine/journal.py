@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import run_memory, spec_to_json, task_memory
 from allready.core.states import RUN_ENDED
 from allready.engine.results import attempt_folder, result_columns
-from allready.errors import LeaseLost, StoreBusy, StoreError
+from allready.errors import StoreBusy, StoreError, StoreUnavailable
 from allready.store.contract import Batch, JournalEvent, Lease, Store, TaskRow
+from allready.store.lease import LeaseKeeper
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Observer = Callable[[Sequence[JournalEvent]], None]
 """Told the events of a run in order, in batches, after they have become durable."""
@@ -28,6 +28,10 @@ ENDS_OF_ATTEMPTS = frozenset(
     {"task.completed", "task.failed", "task.retrying", "task.deferred", "task.canceled"}
 )
 """Changes that end the attempt they name; its result is written with them, or is of no use any more."""
+STORE_PATIENCE = 600.0
+"""Seconds that a run waits for a store that is away: for a server to be restarted or replaced."""
+STORE_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds between two tries; the last one again and again."""
 IDLE_INPUTS = frozenset({"tick", "refuse", "backoff"})
 """Inputs that change nothing by themselves: a round of only these is kept for what it tells of refusals."""
 
@@ -75,8 +79,15 @@ class MemoryJournal:
     async def keep_memory(self) -> None:
         """Do nothing: there is nobody to remember it for."""
 
-    def check_lease(self) -> None:
-        """Do nothing: a run in memory can't be taken away."""
+    def holds(self) -> bool:
+        """Say yes: a run in memory can't be taken away."""
+        return True
+
+    async def regain(self) -> None:
+        """Do nothing."""
+
+    def give_up(self) -> None:
+        """Do nothing: there is nothing to wait for."""
 
 
 class StoreJournal:
@@ -86,17 +97,21 @@ class StoreJournal:
         self,
         store: Store,
         lease: Lease,
-        holds: Callable[[], bool],
+        keeper: LeaseKeeper | None,
         scheduler: DagScheduler,
         folder: Path,
         observers: Sequence[Observer],
         *,
         extra: RunExtra | None = None,
+        on_store: Callable[[str | None], None] | None = None,
     ) -> None:
+        """Write under `lease`, which `keeper` renews; None: it is held for a moment only.
+
+        `on_store` is told why the store can't be reached, when it is waited for, and None when it can again.
+        """
         self.store = store
         self._lease = lease
-        self._holds = holds
-        """Whether the lease is still ours, by the monotonic clock."""
+        self._keeper = keeper
         self._scheduler = scheduler
         self._folder = folder
         self._observers = observers
@@ -115,6 +130,11 @@ class StoreJournal:
         self._usage: dict[str, Usage] = {}
         self._plan = self._extra.plan()
         """The plan as last recorded."""
+        self._batches = 0
+        self._on_store = on_store or (lambda _: None)
+        self._away = False
+        """Whether it was told that the store is away."""
+        self._given_up = asyncio.Event()
 
     def keep_outcome(self, handle: str, number: int, outcome: Outcome) -> None:
         """Take the result of the attempt with this number, to be written together with its end."""
@@ -133,16 +153,15 @@ class StoreJournal:
         """Make everything durable that happened since the last call, then tell the observers."""
         batch = self._take()
         if batch is not None:
-            self._tell(batch, await self.in_writer(self._write, batch))
+            self._tell(batch, await self.patiently(self._write, batch))
 
     async def keep_memory(self) -> None:
         """Make durable what a resumed run must know, without any event."""
         memory = {**run_memory(self._scheduler), **self._extra.memory()}
-        batch = Batch(run={"memory": memory})
-        await self.in_writer(self.store.commit, self._lease.run_id, self._lease.epoch, batch)
+        await self.patiently(self._write, self._numbered(Batch(run={"memory": memory})))
 
     def commit_now(self) -> None:
-        """Do the same where there is no event loop."""
+        """Do the same where there is no event loop; a store that is away is not waited for."""
         batch = self._take()
         if batch is not None:
             self._tell(batch, self._write(batch))
@@ -218,23 +237,26 @@ class StoreJournal:
         plan = self._extra.plan()
         grown = None if plan is self._plan else plan
         self._plan = plan
-        return Batch(changes, inputs or None, new_rows, rows, (), run, commands, grown)
+        return self._numbered(Batch(changes, inputs or None, new_rows, rows, (), run, commands, grown))
+
+    def _numbered(self, batch: Batch) -> Batch:
+        self._batches += 1
+        batch.number = self._batches
+        return batch
 
     def _write(self, batch: Batch) -> int:
-        """Write a batch and give the seq of its last event; results may have to be synced to files first."""
-        try:
-            batch.results = self._results(batch.changes)
-            if batch.run is not None and batch.run["status"] in RUN_ENDED:
-                batch.run["answer"] = self._extra.answer(batch.results)
-        except OSError as error:
-            raise StoreError(f"results can't be written to {self._folder}: {error}") from error
-        while True:
+        """Write a batch and give the seq of its last event; results may have to be synced to files first.
+
+        To be called again if it raises `StoreUnavailable`.
+        """
+        if batch.results == ():  # at the first try
             try:
-                return self.store.commit(self._lease.run_id, self._lease.epoch, batch)
-            except StoreBusy:
-                if not self._holds():
-                    raise
-                _log.warning("%s is locked by another process; trying again", self.store.url)
+                batch.results = self._results(batch.changes)
+            except OSError as error:
+                raise StoreError(f"results can't be written to {self._folder}: {error}") from error
+        if batch.run is not None and batch.run.get("status") in RUN_ENDED:
+            batch.run["answer"] = self._extra.answer(batch.results)
+        return self.store.commit(self._lease.run_id, self._lease.epoch, batch)
 
     def _results(self, changes: Sequence[Change]) -> list[dict[str, Any]]:
         results = []
@@ -253,10 +275,48 @@ class StoreJournal:
         """Run `call` in the writer thread, where all writing of this run is done."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, call, *args)
 
-    def check_lease(self) -> None:
-        """Raise `LeaseLost` unless the lease still holds, by the monotonic clock."""
-        if not self._holds():
-            raise LeaseLost(f"the lease on run {self._lease.run_id} ran out: another process may own it now")
+    async def patiently(self, call: Callable[..., T], *args: Any) -> T:
+        """Run `call` in the writer thread, again and again while the store is away.
+
+        Raises its last `StoreUnavailable` after `STORE_PATIENCE`, or once nobody wants to wait any more.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        tries = 0
+        while True:
+            try:
+                result = await self.in_writer(call, *args)
+            except StoreUnavailable as error:
+                if self._given_up.is_set() or loop.time() - began > STORE_PATIENCE:
+                    raise
+                if tries or isinstance(error, StoreBusy):  # a lost connection is mostly made again at once
+                    self._tell_store(str(error))
+            else:
+                self._tell_store(None)
+                return result
+            with contextlib.suppress(TimeoutError):
+                delay = STORE_DELAYS[min(tries, len(STORE_DELAYS) - 1)]
+                await asyncio.wait_for(self._given_up.wait(), delay)
+            tries += 1
+
+    def _tell_store(self, reason: str | None) -> None:
+        away = reason is not None
+        if away is not self._away:
+            self._away = away
+            self._on_store(reason)
+
+    def give_up(self) -> None:
+        """Wait no more for a store that is away, now and from now on."""
+        self._given_up.set()
+
+    def holds(self) -> bool:
+        """Say whether nobody else can own the run right now, by the monotonic clock."""
+        return self._keeper is None or self._keeper.valid()
+
+    async def regain(self) -> None:
+        """Renew a lease that ran out. Raises `LeaseLost` if another process has taken the run."""
+        if self._keeper is not None:
+            await self.patiently(self._keeper.renew)
 
     def close(self) -> None:
         """End the writer thread."""

@@ -49,8 +49,16 @@ class Journal(Protocol):
         """
         ...
 
-    def check_lease(self) -> None:
-        """Raise `LeaseLost` unless this process may still start things for the run."""
+    def holds(self) -> bool:
+        """Say whether this process may start things for the run right now."""
+        ...
+
+    async def regain(self) -> None:
+        """Do what it takes to hold the run again. Raises `LeaseLost` if it belongs to another process now."""
+        ...
+
+    def give_up(self) -> None:
+        """Wait no longer for what `commit()` or `regain()` may wait for; they raise an error instead."""
         ...
 
 
@@ -121,6 +129,8 @@ class SchedulerLoop:
 
     def interrupt(self) -> None:
         """Stop what runs and pause, so that the run can be resumed; a second call kills at once."""
+        if self._journal is not None:
+            self._journal.give_up()
         stopping = self._interrupt_waits or self._interrupt_refused or self._over is not None
         if stopping or self.scheduler.pause_reason == "interrupt":
             self._kill()
@@ -131,6 +141,8 @@ class SchedulerLoop:
     def fail(self, error: Exception) -> None:
         """Stop at once, without recording anything more: `run()` kills what runs and raises `error`."""
         self._failure = self._failure or error
+        if self._journal is not None:
+            self._journal.give_up()
         self._kill()
         self._inbox.wake()
 
@@ -217,8 +229,9 @@ class SchedulerLoop:
             if self._journal is not None:
                 await self._journal.commit()
                 self._check_failure()
-                if launches:
-                    self._journal.check_lease()
+                while launches and not self._journal.holds():
+                    await self._journal.regain()
+                    self._check_failure()
         except BaseException:
             for pool, handle in launches:
                 pool.release(handle)

@@ -28,7 +28,7 @@ from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
 from allready.engine.worker import Worker, current_sub_agent
-from allready.errors import CommandRefused, LeaseLost, OutsideError, StoreError
+from allready.errors import CommandRefused, LeaseLost, LostError, OutsideError, StoreError, StoreUnavailable
 from allready.plan.plan import DEFAULT_SLOTS, Plan
 from allready.planning.draft import DraftTask
 from allready.pool.manager import SubAgentManager
@@ -89,6 +89,8 @@ class Session:
         """Told task, attempt and each piece of text that a command or an agent writes, secrets blanked."""
         self.on_planned: Callable[[Sequence[DraftTask]], None] | None = None
         """Told all tasks of a plan that was written while the run went on, when it is complete."""
+        self.on_store: Callable[[str | None], None] | None = None
+        """Told why the store can't be reached, when the run has to wait for it; None when it can again."""
         self.budget = Budget(plan.limits, compiled.model_needs, budget, first_cost=compiled.first_cost)
         self._planner = planner
         self._growing: Growing | None = None
@@ -198,7 +200,13 @@ class Session:
             redactor=self._redactor,
             on_output=self.on_output,
             budget=self.budget,
+            check_lease=self._check_lease,
         )
+
+    def _check_lease(self) -> None:
+        """Raise `LostError` if another process may own the run right now."""
+        if self._journal is not None and not self._journal.holds():
+            raise LostError("the lease on the run ran out before the attempt could begin")
 
     def _make_journal(
         self, keeper: LeaseKeeper | None, observers: Sequence[Observer]
@@ -207,8 +215,23 @@ class Session:
             return MemoryJournal(self.scheduler, observers)
         extra = RunExtra(self.budget.memory, lambda: self.plan.document, self._title, self._answer)
         return StoreJournal(
-            self.store, self._lease, keeper.valid, self.scheduler, self.folder, observers, extra=extra
+            self.store,
+            self._lease,
+            keeper,
+            self.scheduler,
+            self.folder,
+            observers,
+            extra=extra,
+            on_store=self._tell_store,
         )
+
+    def _tell_store(self, reason: str | None) -> None:
+        if self.on_store is not None:
+            self.on_store(reason)
+        elif reason is None:
+            _log.warning("run %s goes on: the store answers again", self.id)
+        else:
+            _log.warning("run %s waits for its store, what runs goes on: %s", self.id, reason)
 
     def _make_growing(self, planner: LlmPlanner, loop: SchedulerLoop) -> Growing:
         """Give what has the rest of the plan written, while what is there already runs."""
@@ -274,7 +297,10 @@ class Session:
 
     async def _load(self, tasks: Collection[str]) -> Mapping[str, TaskResult]:
         assert isinstance(self._journal, StoreJournal)
-        return await self._journal.in_writer(self._load_now, tasks)
+        try:
+            return await self._journal.patiently(self._load_now, tasks)
+        except StoreUnavailable as error:  # the run is being stopped: it was not the attempt that failed
+            raise LostError(str(error)) from error
 
     def _load_now(self, tasks: Collection[str]) -> dict[str, TaskResult]:
         assert self.store is not None
@@ -295,6 +321,8 @@ class Session:
 
         try:
             return answer_of(self.plan, graph, self.status, read)
+        except StoreUnavailable:
+            raise  # tried again
         except StoreError as error:  # a file of an output is gone: the run has ended all the same
             _log.warning("run %s has no answer: %s", self.id, error)
             return None

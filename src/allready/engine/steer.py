@@ -16,7 +16,7 @@ from allready.engine.journal import RunExtra, StoreJournal
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
 from allready.errors import CommandRefused, RunOwned
-from allready.store.contract import LEASE_SECONDS, Lease, Owner, RunRow, Store
+from allready.store.contract import Lease, Owner, RunRow, Store
 from allready.store.owners import is_alive, this_process
 
 ANSWER_TIME = 3.0
@@ -98,12 +98,11 @@ def decide_pending(store: Store, run_id: str) -> None:
 
 def _decide(store: Store, row: RunRow, lease: Lease) -> None:
     scheduler, clock = stored_scheduler(store, row, lease.last_seen)
-    end = time.monotonic() + LEASE_SECONDS
     kept = remembered(row.memory)
     journal = StoreJournal(
         store,
         lease,
-        lambda: time.monotonic() < end,
+        None,
         scheduler,
         Path(row.folder),
         [],

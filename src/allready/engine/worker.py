@@ -81,6 +81,7 @@ class Worker:
         redactor: Redactor,
         on_output: Callable[[str, str, str], None] | None = None,
         budget: Budget,
+        check_lease: Callable[[], None],
     ) -> None:
         self._compiled = compiled
         self._plan = compiled.plan
@@ -93,6 +94,7 @@ class Worker:
         self._redactor = redactor
         self._on_output = on_output
         self._budget = budget
+        self._check_lease = check_lease
         self._agents: dict[str, Agent] = {}
         self._needs: dict[str, set[str]] = {}
         self._told: dict[str, tuple[Any, TaskResult]] = {}
@@ -124,6 +126,7 @@ class Worker:
             kwargs = {**body.kwargs, **await self._values(body.inputs)}
         try:
             if not body.isolate and inspect.iscoroutinefunction(body.call):
+                self._check_lease()
                 value = await body.call(*body.args, **kwargs)
             else:
                 attempt = self._attempt(task, sub_agent)
@@ -272,6 +275,7 @@ class Worker:
             on_usage=partial(self._budget.take, sub_agent.handle),
             allow=partial(self._budget.allow, sub_agent.handle),
             redactor=self._redactor,
+            check_lease=self._check_lease,
         )
 
     def _attempt_folder(self, task: Task, sub_agent: SubAgent) -> Path:

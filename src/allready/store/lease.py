@@ -4,12 +4,14 @@ Beside it, because a loop that is busy for ten seconds must not lose its run. Wh
 
 * every `LOOK_SECONDS` it asks `store.changed()`, which costs some microseconds; only if somebody wrote
   does it read the pending commands, and hands over those it has not handed over before;
-* every `RENEW_SECONDS` it renews the lease. A store that does not answer is asked again until the lease is
-  out; then, or when another owner has taken the run, `on_lost` is called, once, and the thread ends.
+* every `RENEW_SECONDS` it renews the lease. A store that does not work is asked again and again. When another
+  owner has taken the run, `on_lost` is called, once, and the thread ends.
 
 The lease is valid until `LEASE_SECONDS` after the *start* of the last renewal that succeeded: in the store
-it runs from a later instant, so nobody can have taken the run while `valid()` says yes. The clock counts
-the time that the machine sleeps, where there is such a clock, and never jumps.
+it runs from a later instant, so nobody can have taken the run while `valid()` says yes. When it has run out,
+nothing may be started until it has been renewed, which succeeds if nobody took the run meanwhile: thus a run
+outlives a store that is away, and a machine that slept. The clock counts the time that the machine sleeps,
+where there is such a clock, and never jumps.
 """
 
 from __future__ import annotations
@@ -85,13 +87,19 @@ class LeaseKeeper:
         """Say whether nobody else can own the run right now."""
         return not self._lost and self._clock() < self._renewed_at + LEASE_SECONDS
 
+    def renew(self) -> None:
+        """Renew the lease now. Raises `LeaseLost` if another process took the run, `StoreError`."""
+        now = self._clock()
+        self._store.renew(self._lease.run_id, self._lease.epoch)
+        self._renewed_at = max(now, self._renewed_at)
+
     # --- in the thread ----------------------------------------------------------------------------------
 
     def _keep(self) -> None:
         look_next = self._clock()
         while not self._stop.is_set():
             now = self._clock()
-            if now >= self._renew_next and not self._renew(now):
+            if now >= self._renew_next and not self._renew_in_time(now):
                 return
             if now >= look_next:
                 self._look()
@@ -99,27 +107,20 @@ class LeaseKeeper:
             wake = min(look_next, self._renew_next) if self._on_commands else self._renew_next
             self._wait(self._stop, max(wake - self._clock(), 0.0))
 
-    def _renew(self, now: float) -> bool:
-        """Renew the lease; gives whether there still is one."""
+    def _renew_in_time(self, now: float) -> bool:
+        """Renew the lease; gives whether the run is still ours, as far as can be known."""
         try:
-            self._store.renew(self._lease.run_id, self._lease.epoch)
+            self.renew()
         except LeaseLost as error:
-            return self._lose(error)
-        except StoreError as error:
-            if self._clock() >= self._renewed_at + LEASE_SECONDS:
-                reason = f"the lease on run {self._lease.run_id} could not be renewed in time: {error}"
-                return self._lose(LeaseLost(reason))
-            self._renew_next = min(self._clock() + RETRY_SECONDS, self._renewed_at + LEASE_SECONDS)
+            self._lost = True
+            if self._on_lost is not None and not self._stop.is_set():
+                self._on_lost(error)
+            return False
+        except StoreError:  # what a broken store means is judged where something is to be written
+            self._renew_next = self._clock() + RETRY_SECONDS
         else:
-            self._renewed_at = now
             self._renew_next = now + RENEW_SECONDS
         return True
-
-    def _lose(self, error: LeaseLost) -> bool:
-        self._lost = True
-        if self._on_lost is not None and not self._stop.is_set():
-            self._on_lost(error)
-        return False
 
     def _look(self) -> None:
         """Hand over commands that were recorded since the last look."""
@@ -130,7 +131,7 @@ class LeaseKeeper:
             if not self._look_closer:
                 return
             pending = self._store.pending_commands(self._lease.run_id)
-        except StoreError:  # tried again at the next look; what a broken store means, `_renew` judges
+        except StoreError:  # tried again at the next look
             self._look_closer = True
             return
         self._look_closer = False
