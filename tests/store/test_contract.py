@@ -13,6 +13,20 @@ class TestSqlite(StoreContract):
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/runs.db"
 
+    def test_all_that_others_write_is_noticed(self, store: Store, open_another: Callable[..., Store]) -> None:
+        other = open_another()
+        store.create_run(a_run(), [])
+        lease = store.acquire(RUN, this_process())
+        for write in (
+            lambda: store.commit(RUN, lease.epoch, Batch(changes("a"))),
+            lambda: store.renew(RUN, lease.epoch),
+            lambda: store.release(RUN, lease.epoch),
+        ):
+            other.changed()
+            write()
+            other.events(RUN)
+            assert other.changed()
+
     def test_silence_while_nobody_writes(self, store: Store, open_another: Callable[..., Store]) -> None:
         other = open_another()
         store.create_run(a_run(), [])
@@ -25,3 +39,9 @@ class TestSqlite(StoreContract):
             assert not other.changed()
             store.commit(RUN, lease.epoch, Batch(changes("a")))
             assert other.changed()
+
+
+class TestPostgresql(StoreContract):
+    @pytest.fixture
+    def url(self, postgres_url: str) -> str:
+        return postgres_url

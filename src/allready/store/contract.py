@@ -292,8 +292,12 @@ class Store(Protocol):
         """Give one command, to see what became of it."""
         ...
 
-    def changed(self) -> bool:
-        """Say whether another connection wrote since the last call (cheap; may say yes too often)."""
+    def changed(self, watcher: str = "") -> bool:
+        """Say whether a command may have been recorded since the last call by this watcher (a run, say).
+
+        Takes microseconds, and may say yes too often: a file tells of all that others wrote, a server only of
+        commands, and both some time later.
+        """
         ...
 
     def delete_run(self, run_id: str) -> None:

@@ -11,7 +11,7 @@ from allready.errors import StoreError
 
 
 class Database(Protocol):
-    """One database, as `SqlStore` needs it. `SqliteDatabase` is one."""
+    """One database, as `SqlStore` needs it: `SqliteDatabase` or `PostgresDatabase`."""
 
     url: str
     """Without a password: it is shown."""
@@ -33,8 +33,14 @@ class Database(Protocol):
 
     driver_error: type[Exception]
     """What the driver raises where SQLAlchemy is not in between."""
-    rule_errors: tuple[type[Exception], ...]
-    """What it raises for what can't be (a row twice, a type that SQL doesn't know): the caller's fault."""
+
+    def exists(self) -> bool:
+        """Say whether there is a store of ours. Raises `StoreError` if something else is in its place."""
+        ...
+
+    def prepare(self) -> None:
+        """Make the place for a store ours, before its tables are made; several processes may at once."""
+        ...
 
     def now(self, connection: sa.Connection) -> float:
         """Give seconds since 1970 by the clock that all who use the database share."""
@@ -44,8 +50,16 @@ class Database(Protocol):
         """Keep other processes from migrating until the connection's transaction has ended."""
         ...
 
-    def changed(self) -> bool:
+    def notify(self, connection: sa.Connection, run_id: str) -> None:
+        """Tell other processes that a command is recorded in the connection's transaction."""
+        ...
+
+    def changed(self, watcher: str) -> bool:
         """Do what `Store.changed` promises, with few microseconds of work."""
+        ...
+
+    def breaks_rule(self, error: BaseException) -> bool:
+        """Say whether what was asked for can't be (a row twice, a value out of range): the caller's fault."""
         ...
 
     def kind_of(self, error: BaseException) -> type[StoreError]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from allready.errors import StoreError, UserError
 
 if TYPE_CHECKING:
+    from allready.store.database import Database
+    from allready.store.postgresql import PostgresDatabase
     from allready.store.sql import SqlStore
 
 DEFAULT_PATH = Path(".allready/runs.db")
@@ -27,33 +29,28 @@ class StoreMissing(UserError):
 def open_store(
     url: str | Path | None = None, *, create: bool = True, clock: Callable[[], float] | None = None
 ) -> SqlStore:
-    """Open the store at `url`: `sqlite:///PATH`, a path, or None for `.allready/runs.db`.
+    """Open the store at `url`: `sqlite:///PATH`, a path, `postgresql://…`, or None for `.allready/runs.db`.
 
-    What is missing is made: the folder (not the folders above it), the file, its tables; older tables are
-    brought up to date. Without `create` a missing store raises `StoreMissing`, at once and without an effect.
-    `clock` gives seconds since 1970, for leases and commands; None: the clock of the database.
+    What is missing is made: the folder (not the folders above it), the file, a server's schema, its tables;
+    older tables are brought up to date. Without `create` a missing store raises `StoreMissing`, at once and
+    without an effect. `clock` gives seconds since 1970, for leases and commands; None: the database's.
 
-    Raises `UserError` for a URL that makes no sense, `StoreError` for a store that can't be used (a file of
-    another program, tables of a newer allready, no rights, locked for long); then nothing was changed.
+    Raises `UserError` for a URL that makes no sense, `StoreError` for a store that can't be used (a file or
+    schema of another program, tables of a newer allready, no rights, locked for long); nothing was changed.
     """
-    path = sqlite_path(url)
-    if not create and not _is_there(path):
-        raise StoreMissing(f"no store at {path}: no run was started here yet")
-    from allready.store.sql import SqlStore
-    from allready.store.sqlite import SqliteDatabase
-
-    database = SqliteDatabase(path)
-    fresh = not database.exists()
-    if fresh and not create:
-        raise StoreMissing(f"the store at {path} is empty: no run was started here yet")
-    if fresh:
-        _make_folder(path)
-        database.prepare()
-    store = SqlStore(database, clock)
+    database, place = _database(url, None if create else "no run was started here yet")
     try:
+        if not database.exists():
+            if not create:
+                raise StoreMissing(f"the store at {place} is empty: no run was started here yet")
+            _make_folder(database.path or DEFAULT_PATH.absolute())
+            database.prepare()
+        from allready.store.sql import SqlStore
+
+        store = SqlStore(database, clock)
         store.bring_up_to_date()
     except BaseException:
-        store.close()
+        database.close()
         raise
     return store
 
@@ -63,20 +60,58 @@ def upgrade(url: str | Path | None = None) -> tuple[str | None, str]:
 
     `open_store` does the same on the way. Raises what it raises, and `StoreMissing`.
     """
+    database, place = _database(url, "nothing to upgrade")
+    try:
+        if not database.exists():
+            raise StoreMissing(f"the store at {place} is empty: nothing to upgrade")
+        from allready.store.sql import SqlStore
+
+        return SqlStore(database).bring_up_to_date()
+    finally:
+        database.close()
+
+
+def files_folder(url: str | Path | None) -> Path:
+    """Give where a store's files are kept: beside the database, or in the working directory.
+
+    Raises `UserError` for a URL that makes no sense.
+    """
+    return DEFAULT_PATH.absolute().parent if is_on_server(url) else sqlite_path(url).parent
+
+
+def is_on_server(url: str | Path | None) -> bool:
+    """Say whether a URL names a database on a PostgreSQL server."""
+    match = _URL.fullmatch(url) if isinstance(url, str) else None
+    return match is not None and match[1].lower().partition("+")[0] in ("postgresql", "postgres")
+
+
+def _database(url: str | Path | None, unless_missing: str | None) -> tuple[Database, str]:
+    """Give the database, and its name for people.
+
+    Raises `StoreMissing` with the reason `unless_missing` if there is no file; imports nothing heavy then.
+    """
+    if is_on_server(url):
+        database = _on_server(str(url))
+        return database, database.url
     path = sqlite_path(url)
-    if not _is_there(path):
-        raise StoreMissing(f"no store at {path}: nothing to upgrade")
-    from allready.store.sql import SqlStore
+    if unless_missing is not None and not _is_there(path):
+        raise StoreMissing(f"no store at {path}: {unless_missing}")
     from allready.store.sqlite import SqliteDatabase
 
-    database = SqliteDatabase(path)
-    if not database.exists():
-        raise StoreMissing(f"the store at {path} is empty: nothing to upgrade")
-    store = SqlStore(database)
+    return SqliteDatabase(path), str(path)
+
+
+def _on_server(url: str) -> PostgresDatabase:
     try:
-        return store.bring_up_to_date()
-    finally:
-        store.close()
+        import psycopg  # noqa: F401
+    except ImportError as error:  # also if it is there without the library that it needs
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"stores on PostgreSQL need its driver: pip install 'allready[postgres]' ({reason})"
+        ) from error
+    from allready.store.postgresql import PostgresDatabase
+
+    return PostgresDatabase(url)
 
 
 def sqlite_path(url: str | Path | None) -> Path:
@@ -90,10 +125,10 @@ def sqlite_path(url: str | Path | None) -> Path:
         scheme, rest = match.groups()
         scheme = scheme.lower()
         shown = without_password(str(url))
-        if scheme.partition("+")[0] in ("postgresql", "postgres"):
-            raise UserError(f"{shown}: PostgreSQL is not supported yet; use sqlite:///PATH")
         if scheme.partition("+")[0] != "sqlite":
-            raise UserError(f"{shown}: unknown kind of store {scheme!r}; use sqlite:///PATH or a path")
+            raise UserError(
+                f"{shown}: unknown kind of store {scheme!r}; use sqlite:///PATH, a path, or postgresql://…"
+            )
         if not rest.startswith("/") or "?" in rest:
             raise UserError(
                 f"{url}: write sqlite:///relative/path.db or sqlite:////absolute/path.db, without options"

@@ -272,6 +272,7 @@ class SqlStore:
                     run_id=run_id, kind=kind, task=rows.clean(task), created_at=self._now(connection)
                 )
             )
+            self._database.notify(connection, run_id)
             assert result.inserted_primary_key is not None
             return int(result.inserted_primary_key[0])
 
@@ -402,10 +403,10 @@ class SqlStore:
             raise UserError(f"no command {command_id} in {self.url}; its run may have been deleted")
         return rows.command_of(row)
 
-    def changed(self) -> bool:
-        """Say whether another connection wrote since the last call."""
+    def changed(self, watcher: str = "") -> bool:
+        """Say whether commands may have come since the watcher's last call."""
         self._check_open()
-        return self._database.changed()
+        return self._database.changed(watcher)
 
     def close(self) -> None:
         """Close all connections; the store can't be used afterwards."""
@@ -429,7 +430,8 @@ class SqlStore:
             yield
         except (sa.exc.SQLAlchemyError, self._database.driver_error, OverflowError) as error:
             cause = (isinstance(error, sa.exc.DBAPIError) and error.orig) or error
-            if isinstance(cause, (*self._database.rule_errors, OverflowError)) and not self._closed:
+            wrong = isinstance(cause, OverflowError) or self._database.breaks_rule(cause)
+            if wrong and not self._closed:
                 raise BugError(f"the store {self.url} refuses what it was given: {cause}") from error
             raise self._database.kind_of(cause)(self._database.explain(cause)) from error
 

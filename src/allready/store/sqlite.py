@@ -35,17 +35,13 @@ CACHE_KIB = 16 * 1024
 _WAL_RETRY = 0.005
 """Seconds between two tries to switch a file to WAL while another process does the same."""
 _WRITE = {"allready_write": True}
+_RULE_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
 class SqliteDatabase:
     """One SQLite file: how to make it, how to connect, and what its errors mean."""
 
     driver_error: type[Exception] = sqlite3.Error
-    rule_errors: tuple[type[Exception], ...] = (
-        sqlite3.IntegrityError,
-        sqlite3.ProgrammingError,
-        sqlite3.InterfaceError,
-    )
 
     def __init__(self, path: Path) -> None:
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -66,7 +62,8 @@ class SqliteDatabase:
         self.writer = self.engine.execution_options(**_WRITE)
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
-        self._version = -1
+        self._versions: dict[str, int] = {}
+        """Watcher → what it saw last."""
 
     # --- the file ---------------------------------------------------------------------------------------
 
@@ -166,8 +163,11 @@ class SqliteDatabase:
     def lock_for_migration(self, connection: sa.Connection) -> None:
         """Do nothing: a transaction that writes keeps all others from writing."""
 
-    def changed(self) -> bool:
-        """Say whether another connection has committed since the last call."""
+    def notify(self, connection: sa.Connection, run_id: str) -> None:
+        """Do nothing: every commit is noticed."""
+
+    def changed(self, watcher: str) -> bool:
+        """Say whether another connection has committed since the watcher's last call."""
         with self._watch_lock:
             try:
                 if self._watch is None:
@@ -175,7 +175,8 @@ class SqliteDatabase:
                 version = _pragma(self._watch, "data_version")
             except sqlite3.Error as error:
                 raise StoreError(self.explain(error)) from error
-            before, self._version = self._version, version
+            before = self._versions.get(watcher)
+            self._versions[watcher] = version
             return bool(before != version)
 
     def close(self) -> None:
@@ -185,6 +186,10 @@ class SqliteDatabase:
                 self._watch.close()
                 self._watch = None
         self.engine.dispose()
+
+    def breaks_rule(self, error: BaseException) -> bool:
+        """Say whether what was asked for can't be."""
+        return isinstance(error, _RULE_ERRORS)
 
     def kind_of(self, error: BaseException) -> type[StoreError]:
         """Give what an error means: `StoreBusy` if another process keeps the file locked."""
