@@ -229,6 +229,26 @@ async def test_a_pause_without_an_owner(store: Store, tmp_path: Path) -> None:
     assert result.status == "completed"
 
 
+async def test_a_run_that_was_never_driven_begins_only_with_a_wish_that_is_carried_out(store: Store) -> None:
+    """Its process ended between recording the run and taking it."""
+    plan = Plan("never driven", max_parallel=3)
+    plan.add(functions.number, id="one", approval=True)
+    run_id = new_session(plan, store=store, agents={}).id
+    store.release(run_id, 1)
+    assert steer(store, run_id, "retry").refused == "nothing has failed: there is nothing to retry"
+    assert (store.run(run_id).status, store.events(run_id), store.inputs(run_id)) == ("created", [], [])
+    assert steer(store, run_id, "approve", "one").done
+    first, *others = store.events(run_id)
+    assert (first.type, first.data) == (
+        "run.created",
+        {"goal": "never driven", "tasks": 1, "max_parallel": 3},
+    )
+    assert_replays(store, run_id)
+    assert (await run(plan, store=store, resume=run_id, agents={})).status == "completed"
+    assert count(store, run_id, "run.created") == 1
+    assert_replays(store, run_id)
+
+
 def test_a_run_that_is_not_there(store: Store) -> None:
     with pytest.raises(RunNotFound):
         steer(store, "nowhere", "cancel")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from allready.agents.leftovers import end_leftovers
+from allready.core.events import Change
 from allready.core.graph import TaskGraph
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
@@ -16,6 +17,7 @@ from allready.engine.journal import RunExtra, StoreJournal
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
 from allready.errors import CommandRefused, RunOwned
+from allready.plan.plan import DEFAULT_SLOTS
 from allready.store.contract import Lease, Owner, RunRow, Store
 from allready.store.owners import is_alive, this_process
 
@@ -108,22 +110,34 @@ def _decide(store: Store, row: RunRow, lease: Lease) -> None:
         [],
         extra=RunExtra(memory=lambda: kept),
     )
+    assert scheduler.changes is not None
+    if row.last_seq == 0:  # its process ended before the first commit
+        scheduler.changes.append(Change(clock(), "run.created", None, None, _created(row, scheduler)))
+    any_done = False
     try:
         for command in store.pending_commands(row.id):
             refused = None
             try:
                 for_people(command.kind)
                 scheduler.command(command.kind, command.task, clock())
+                any_done = True
             except CommandRefused as error:
                 refused = str(error)
             journal.command_done(command.id, refused)
-        for _ in scheduler.tick(clock()):
-            pass  # the end is noticed; what is offered goes back to ready
-        if not scheduler.changes:  # all was refused: the run was not even taken up
-            scheduler.inputs = []
+        if any_done:
+            for _ in scheduler.tick(clock()):
+                pass  # the end is noticed; what is offered goes back to ready
+        else:  # the run is not even taken up, and begins only when it is resumed
+            scheduler.changes, scheduler.inputs = [], []
         journal.commit_now()
     finally:
         journal.close()
+
+
+def _created(row: RunRow, scheduler: DagScheduler) -> dict[str, Any]:
+    """Give what the first event of a run tells."""
+    slots = row.options.get("max_parallel") or row.plan.get("max_parallel") or DEFAULT_SLOTS
+    return {"goal": row.goal, "tasks": len(scheduler.graph), "max_parallel": slots}
 
 
 def stored_scheduler(
