@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from tests.postgres import PostgresServer, missing, postgres_server
@@ -61,3 +62,11 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     yield url
     postgres.start()
     postgres.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a place where no store is yet: in a file, and on a server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/runs.db"
+    return str(request.getfixturevalue("postgres_url"))

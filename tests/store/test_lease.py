@@ -1,7 +1,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,7 +11,7 @@ from allready.store.contract import LEASE_SECONDS, RENEW_SECONDS, CommandRow, Le
 from allready.store.lease import LOOK_SECONDS, RETRY_SECONDS, LeaseKeeper, lease_clock
 from allready.store.owners import this_process
 from allready.store.sql import SqlStore
-from allready.testing.store_contract import ELSEWHERE, RUN, a_run
+from allready.testing.store_contract import ELSEWHERE, OTHER_RUN, RUN, a_run
 
 PATIENCE = 30.0
 
@@ -45,7 +44,8 @@ class ScriptedStore:
         self.now += self.renewal_takes
         self.renewals(self.now)
 
-    def changed(self) -> bool:
+    def changed(self, watcher: str) -> bool:
+        assert watcher == RUN
         self.calls.append((self.now, "changed"))
         changed, self.has_changed = self.has_changed, False
         return changed
@@ -196,14 +196,14 @@ def test_after_a_long_sleep_the_lease_is_tried_first() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(tmp_path / "runs.db")
+def store(store_url: str) -> Iterator[SqlStore]:
+    store = open_store(store_url)
     store.create_run(a_run(), [])
     yield store
     store.close()
 
 
-def test_a_command_of_another_process_is_heard_within_a_second(store: SqlStore, tmp_path: Path) -> None:
+def test_a_command_of_another_process_is_heard_within_a_second(store: SqlStore, store_url: str) -> None:
     early = store.add_command(RUN, "pause")
     heard: list[int] = []
     news = threading.Semaphore(0)
@@ -216,7 +216,7 @@ def test_a_command_of_another_process_is_heard_within_a_second(store: SqlStore, 
     keeper.start()
     try:
         assert news.acquire(timeout=PATIENCE)
-        other = open_store(tmp_path / "runs.db")
+        other = open_store(store_url)
         begin = time.monotonic()
         late = other.add_command(RUN, "cancel")
         other.close()
@@ -225,6 +225,32 @@ def test_a_command_of_another_process_is_heard_within_a_second(store: SqlStore, 
         assert heard == [early, late]
     finally:
         keeper.stop()
+
+
+def test_keepers_that_share_a_store_hear_what_is_for_each(store: SqlStore) -> None:
+    store.create_run(a_run(OTHER_RUN), [])
+    heard: dict[str, list[int]] = {RUN: [], OTHER_RUN: []}
+    news = threading.Semaphore(0)
+
+    def listen(run_id: str) -> LeaseKeeper:
+        def on_commands(commands: list[CommandRow]) -> None:
+            heard[run_id].extend(command.id for command in commands)
+            news.release()
+
+        return LeaseKeeper(store, store.acquire(run_id, this_process()), on_commands=on_commands)
+
+    keepers = [listen(RUN), listen(OTHER_RUN)]
+    given: dict[str, list[int]] = {RUN: [], OTHER_RUN: []}
+    for keeper in keepers:
+        keeper.start()
+    try:
+        for run_id in (RUN, OTHER_RUN, OTHER_RUN, RUN):
+            given[run_id].append(store.add_command(run_id, "pause"))
+            assert news.acquire(timeout=PATIENCE), f"the command for {run_id} was not heard"
+        assert heard == given
+    finally:
+        for keeper in keepers:
+            keeper.stop()
 
 
 def test_stopping_is_quick_and_does_not_release(store: SqlStore) -> None:

@@ -94,7 +94,11 @@ def test_urls_and_paths(here: Path, url: str | Path, place: str) -> None:
     ("url", "message"),
     [
         ("mysql://me:secret@host/db", r"mysql://me:\*\*\*@host/db: unknown kind of store 'mysql'"),
-        ("postgresql://me:sec@ret/x@host/db", r"postgresql://me:\*\*\*@host/db: PostgreSQL is not supported"),
+        ("postgresql://me:sec@ret/x@host/db", "characters of a password must be written otherwise"),
+        ("postgresql://me:secret/x@host/db", "characters of a password must be written otherwise"),
+        ("postgresql://me:secret@host/db?x=%zz", "this is no URL of a PostgreSQL database: write"),
+        ("postgres://host/db?pasword=x", "this is no URL .*invalid URI query parameter"),
+        ("postgresql://ho\0st/db", "NUL"),
         ("http://host/?password=secret", r"password=\*\*\*: unknown kind"),
         ("sqlite://", "write sqlite:///relative"),
         ("sqlite://x.db", "write sqlite:///relative"),

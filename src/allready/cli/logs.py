@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.2
 """Seconds between two looks while following."""
-OWNER_EVERY = 1.0
-"""Seconds between two looks whether the run's process still lives."""
+READ_EVERY = 0.5
+"""Seconds after which is read anyway: the process may have died, and a server tells nothing of events."""
 CHUNK = 256 * 1024
 """Bytes of an output that are read at a time."""
 MAX_LINE = 64 * 1024
@@ -83,15 +83,16 @@ class _Watch:
         return self.row.status in RUN_ENDED or is_abandoned(self.row)
 
     def wait(self) -> bool:
-        """Wait until something may have happened; says whether the store has changed."""
+        """Wait a moment; says whether something may have happened."""
         sys.stdout.flush()
         time.sleep(LOOK_EVERY)
         changed = self.store.changed()
         now = time.monotonic()
-        if changed or now - self._looked >= OWNER_EVERY:
+        due = self.store.changed() or now - self._looked >= READ_EVERY
+        if due:
             self._looked = now
-            self.row = self.store.run(self.row.id)
-        return changed
+            self.row = self.store.run(self.row.id, plan=False)
+        return due
 
     def explain_end(self) -> None:
         """Say on stderr why nothing more comes, unless the run has ended."""

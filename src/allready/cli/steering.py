@@ -26,6 +26,8 @@ END_TIME = 10.0
 """Seconds to wait for a canceled run's end: sub-agents get 5 to stop before they are killed."""
 LOOK_EVERY = 0.05
 """Seconds between two looks for it."""
+READ_EVERY = 0.25
+"""Seconds after which is read again in any case: a server does not tell that something was written."""
 
 OptionalTask = Annotated[
     str | None, typer.Argument(metavar="TASK", help="A task's id. Without it: all that failed.")
@@ -131,11 +133,13 @@ def _wait_for_end(store: Store, row: RunRow) -> RunRow:
     from allready.core.states import RUN_ENDED
     from allready.engine.views import is_abandoned
 
-    deadline = time.monotonic() + END_TIME
+    read_at = time.monotonic()
+    deadline = read_at + END_TIME
     while row.status not in RUN_ENDED and not is_abandoned(row) and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY)
-        if store.changed():
-            row = store.run(row.id)
+        if store.changed() or time.monotonic() - read_at >= READ_EVERY:
+            read_at = time.monotonic()
+            row = store.run(row.id, plan=False)
     return row
 
 

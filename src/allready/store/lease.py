@@ -73,6 +73,15 @@ class LeaseKeeper:
             target=self._keep, name=f"allready-lease-{lease.run_id[:8]}", daemon=True
         )
 
+    def waiting(self) -> list[CommandRow]:
+        """Give the commands that wait already; they are not handed over again. Call it before `start`.
+
+        Raises `StoreError`.
+        """
+        pending = self._store.pending_commands(self._lease.run_id)
+        self._delivered = {command.id for command in pending}
+        return pending
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()
@@ -127,7 +136,7 @@ class LeaseKeeper:
         if self._on_commands is None:
             return
         try:
-            self._look_closer |= self._store.changed()
+            self._look_closer |= self._store.changed(self._lease.run_id)
             if not self._look_closer:
                 return
             pending = self._store.pending_commands(self._lease.run_id)
