@@ -86,7 +86,6 @@ class _Watch:
         """Wait a moment; says whether something may have happened."""
         sys.stdout.flush()
         time.sleep(LOOK_EVERY)
-        changed = self.store.changed()
         now = time.monotonic()
         due = self.store.changed() or now - self._looked >= READ_EVERY
         if due:
