@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -216,3 +217,34 @@ async def test_a_run_inside_of_an_inline_task_has_a_pool_of_its_own(store: Store
         return most
 
     assert (await run(plan))["outer"] <= 2
+
+
+class SlowToLook(SqlStore):
+    """A real store on a server that is far away: to ask whether anything has changed takes long."""
+
+    def changed(self, run_id: str | None = None) -> bool:
+        threading.Event().wait(0.5)
+        return super().changed(run_id)
+
+
+async def test_what_was_said_before_the_run_is_taken_up_counts_before_it_can_end(store: SqlStore) -> None:
+    """Else a run that only a person lets go on would pause again although the person has said how."""
+    plan = Plan()
+    tries = []
+
+    @plan.task(failure_strategy="ask")
+    async def moody() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("no")
+        return len(tries)
+
+    paused = await run(plan, store=store)
+    store.add_command(paused.id, "retry", "moody")
+    store.__class__ = SlowToLook
+    result = await run(plan, store=store, resume=paused.id)
+    assert (result.status, result["moody"]) == ("completed", 2)
+    (command,) = [
+        entry for row in store.inputs(paused.id) for entry in row.data if entry[:2] == ["command", "retry"]
+    ]
+    assert command[2] == "moody"

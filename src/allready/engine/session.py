@@ -159,6 +159,7 @@ class Session:
         try:
             if keeper is not None:
                 driven_here.add(self.id)
+                await self._take_waiting(keeper)
                 keeper.start()
             if self._planner is not None and self.scheduler.graph.open:
                 self._growing = self._make_growing(self._planner, self._loop)
@@ -348,6 +349,11 @@ class Session:
         """Stop what runs and pause, so that the run can be resumed; a second call kills at once."""
         if self._loop is not None:
             self._loop.interrupt()
+
+    async def _take_waiting(self, keeper: LeaseKeeper) -> None:
+        """Take what was said while nobody drove the run, before anything else: it might end at once else."""
+        assert isinstance(self._journal, StoreJournal)
+        self._take_commands(await self._journal.patiently(keeper.waiting))
 
     def _take_commands(self, commands: list[CommandRow]) -> None:
         assert isinstance(self._journal, StoreJournal)
