@@ -27,7 +27,7 @@ PATIENCE = 120.0
 """Seconds that a trial may take; they take one, on a machine that does nothing else."""
 LOOK_EVERY = 0.01
 """Seconds between two looks at the ledger while a process runs."""
-MOST_PROCESSES = 60
+MOST_PROCESSES = 30
 """A trial with more goes round in circles."""
 FURTHER_KILLS = 3
 """How often at most processes are killed after the first time."""

@@ -222,9 +222,9 @@ async def test_a_run_inside_of_an_inline_task_has_a_pool_of_its_own(store: Store
 class SlowToLook(SqlStore):
     """A real store on a server that is far away: to ask whether anything has changed takes long."""
 
-    def changed(self, run_id: str | None = None) -> bool:
+    def changed(self, watcher: str = "") -> bool:
         threading.Event().wait(0.5)
-        return super().changed(run_id)
+        return super().changed(watcher)
 
 
 async def test_what_was_said_before_the_run_is_taken_up_counts_before_it_can_end(store: SqlStore) -> None:
