@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from allready.cli import do, look, plans, running, steering
+from allready.cli import do, look, plans, replay, running, simulate, steering
 from allready.cli.exits import FAILED, INTERRUPTED, tell
 from allready.errors import AllreadyError
 
@@ -52,6 +52,8 @@ do.register(app)
 plans.register(app)
 look.register(app)
 steering.register(app)
+replay.register(app)
+simulate.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
