@@ -35,7 +35,7 @@ from allready.agents.models import PYTHON, split_name
 from allready.agents.tools.names import OURS_ONLY, READ_ONLY, resolve_tools
 from allready.errors import PlanError, Problem
 from allready.plan.commands import split_command, unsafe_in_shell
-from allready.plan.document import Document, sorted_problems
+from allready.plan.document import Document, check_plain, sorted_problems
 from allready.plan.models import ID_PATTERN, AgentSettings
 from allready.plan.plan import Limits
 from allready.plan.positions import Place, Positions
@@ -248,6 +248,7 @@ def parse_agent(
     value, positions = _parse_head(head, file, lenient=not ours)
     value = {} if value is None else value
     document = Document(value, file, lambda: positions or Positions(Place(2, 1)))
+    check_plain(document)
     if not isinstance(value, dict):
         raise PlanError([document.problem("the front matter must be a mapping: lines of `key: value`")])
     notes = {key: item for key, item in value.items() if key not in _KEYS}

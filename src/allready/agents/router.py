@@ -16,7 +16,7 @@ _STOP_WORDS = (
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 """Words that say nothing about what a task or an agent is about."""
 
-_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_OPENING = re.compile(r"\{[{%]")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
@@ -84,6 +84,24 @@ def words_of(*texts: str) -> frozenset[str]:
     """Give the words that count: of three letters or more, lower case, `WebSearch` as two, no templates."""
     words: set[str] = set()
     for text in texts:
-        plain = _HUMP.sub(" ", _TEMPLATE.sub(" ", text))
+        plain = _HUMP.sub(" ", _without_templates(text))
         words.update(word.casefold() for word in _WORD.findall(plain))
     return frozenset(words - STOP_WORDS)
+
+
+def _without_templates(text: str) -> str:
+    """Put a blank in the place of each template, in one go also if none is closed."""
+    kept: list[str] = []
+    position, unclosed = 0, set()
+    search = 0
+    while found := _OPENING.search(text, search):
+        search = found.end()
+        closing = "}}" if found[0] == "{{" else "%}"
+        end = -1 if closing in unclosed else text.find(closing, search)
+        if end < 0:
+            unclosed.add(closing)
+            continue
+        kept.append(text[position : found.start()])
+        position = search = end + len(closing)
+    kept.append(text[position:])
+    return " ".join(kept)

@@ -7,6 +7,7 @@ from the plain values, so a wrong number in a task does not hide a cycle that le
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,7 @@ def _check_agents(
     if known_agents is None:
         return
     known = {*known_agents, *own}
+    some = ", ".join(nsmallest(10, known))
     places: list[tuple[Any, tuple[str | int, ...]]] = [
         (task.get("agent"), ("tasks", index, "agent")) for index, task in enumerate(tasks)
     ]
@@ -259,7 +261,7 @@ def _check_agents(
         if isinstance(name, str) and name not in known:
             hint = report.similar(name, known)
             if not hint and known:
-                hint = f"; there are {', '.join(sorted(known)[:10])}"
+                hint = f"; there are {some}"
             if not known:
                 hint = ": define it in .allready/agents/, or here under agents"
             report.add(f"unknown agent {name!r}{hint}", path)

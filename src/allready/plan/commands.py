@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 
 _OPENING = re.compile(r"\{\{|\{%")
 _RAW = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}")
 _END_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
-_INSIDE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[({]|[\])}]|[^'"\[({\])}%]+|.""", re.DOTALL)
+_QUOTED = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
+_INSIDE = re.compile(rf"""{_QUOTED}|[\[({{]|[\])}}]|[^'"\[({{\])}}%]+|.""", re.DOTALL)
 _NO_SHELL_SYNTAX = re.compile(r"[\w ./:=,@%+-]*", re.ASCII)
 _PLACEHOLDER = re.compile("\0([0-9]+)\0")
+_PIECE = re.compile(
+    r"""([ \t\r\n]+)|([^ \t\r\n'"\\]+)|'([^']*)'|"([^"\\]*(?:\\.[^"\\]*)*)"|\\(.)""", re.DOTALL
+)
+"""Of a command: a blank, plain text, text in quotes (of two kinds), a character after a backslash."""
+_ESCAPED = re.compile(r"""\\(["\\])""")
 _ENDS_RAW = re.compile(r"\|\s*raw\s*[-+]?\}\}$")
 
 
 def has_template(text: str) -> bool:
     """Say whether Jinja2 would find anything to do in the text."""
     return "{{" in text or "{%" in text
+
+
+def is_raw(text: str, start: int) -> bool:
+    """Say whether the template that starts there is `{% raw %}`, so that what follows is plain text."""
+    return _RAW.match(text, start) is not None
 
 
 def template_spans(text: str) -> Iterator[tuple[int, int]]:
@@ -75,12 +85,33 @@ def split_command(text: str) -> tuple[str, ...]:
         templates.append(text[start:end])
         position = end
     pieces.append(text[position:])
-    try:
-        arguments = shlex.split("".join(pieces))
-    except ValueError as error:
-        what = "a backslash at the end" if "escaped" in str(error) else "a quote that is not closed"
-        raise ValueError(f"the command has {what}") from None
+    arguments = _split("".join(pieces))
     return tuple(_PLACEHOLDER.sub(lambda found: templates[int(found[1])], argument) for argument in arguments)
+
+
+def _split(text: str) -> list[str]:
+    """Do what `shlex.split` does, which takes the square of an argument's length."""
+    arguments: list[str] = []
+    argument: list[str] = []  # its pieces; [""] stands for one that is empty
+    position = 0
+    while position < len(text):
+        found = _PIECE.match(text, position)
+        if found is None:
+            what = "a backslash at the end" if text[position] == "\\" else "a quote that is not closed"
+            raise ValueError(f"the command has {what}")
+        position = found.end()
+        blank, plain, single, double, escaped = found.groups()
+        if blank is not None:
+            if argument:
+                arguments.append("".join(argument))
+            argument = []
+        elif double is not None:
+            argument.append(_ESCAPED.sub(r"\1", double))
+        else:
+            argument.append(plain or single or escaped or "")
+    if argument:
+        arguments.append("".join(argument))
+    return arguments
 
 
 def unsafe_in_shell(text: str) -> str | None:

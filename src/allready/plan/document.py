@@ -10,7 +10,7 @@ from typing import Any
 from allready.errors import PlanError, Problem
 from allready.plan.json_positions import json_positions, parse_json
 from allready.plan.positions import Path, Place, Positions
-from allready.plan.yaml_positions import MAX_DEPTH, MAX_DIGITS, parse_yaml
+from allready.plan.yaml_positions import MAX_DEPTH, MAX_DIGITS, TOO_DEEP, parse_yaml
 
 MAX_BYTES = 256 * 1024 * 1024
 """Of a plan file: a million tasks fit."""
@@ -75,7 +75,7 @@ def read_document(data: str | bytes, file: str | None = None) -> Document:
         try:
             value = parse_json(text, file=file)
         except PlanError as error:
-            if is_json or "not valid JSON" not in error.problems[0].message:
+            if is_json or not any("not valid JSON" in problem.message for problem in error.problems):
                 raise
         else:
             document = Document(value, file, lambda: json_positions(text))
@@ -95,7 +95,7 @@ def _decode(data: str | bytes, file: str | None) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
+        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
         raise PlanError([Problem("not text in UTF-8", file, line, column)]) from None
 
 
@@ -110,9 +110,9 @@ def check_plain(document: Document) -> None:
         value, path = todo.pop()
         kind = type(value)
         if kind is str:
-            message = _bad_text(value)
+            message = bad_text(value)
         elif kind is dict or kind is list:
-            message = None if len(path) < MAX_DEPTH else f"nested deeper than {MAX_DEPTH} levels"
+            message = None if len(path) < MAX_DEPTH else TOO_DEEP
         else:
             message = _bad_scalar(value)
         if message:
@@ -121,15 +121,18 @@ def check_plain(document: Document) -> None:
             todo.extend((item, (*path, index)) for index, item in enumerate(value))
         elif kind is dict:
             for key, item in value.items():
-                if type(key) is str and not _bad_text(key):
+                if type(key) is str and not bad_text(key):
                     todo.append((item, (*path, key)))
                 else:
-                    problems.append(document.problem("a key must be text", path))
+                    message = bad_text(key) if isinstance(key, str) else None
+                    place = (*path, key) if isinstance(key, str) else path
+                    problems.append(document.problem(message or "a key must be text", place, at_key=True))
     if problems:
         raise PlanError(sorted_problems(problems))
 
 
-def _bad_text(value: str) -> str | None:
+def bad_text(value: str) -> str | None:
+    """Say why a text can't be kept, if it can't."""
     if "\0" in value:
         return "the text holds a NUL character: remove it"
     if not value.isascii():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allready.errors import PlanError, Problem
-from allready.plan.document import Document, check_plain, read_document
+from allready.plan.document import MAX_BYTES, Document, check_plain, read_document
 from allready.plan.plan import Plan
 
 MAX_TASKS = 1_000_000
@@ -47,7 +47,7 @@ def load_plan_file(
 ) -> Plan:
     """Load a plan file, or standard input if `path` is `-`. See `load_plan`."""
     is_stdin = str(path) == STDIN
-    data = sys.stdin.buffer.read() if is_stdin else _read(Path(path))
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if is_stdin else _read(Path(path))
     document = read_document(data, "<stdin>" if is_stdin else str(path))
     return _load(document, variables, known_agents, base_dir, max_tasks)
 
@@ -72,7 +72,8 @@ def plan_from_document(
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)  # of what has no end, no more than tells that it is too much
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanError([Problem(f"can't be read: {reason}", str(path))]) from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from allready.errors import PermanentError
-from allready.plan.commands import has_template, unsafe_in_shell
+from allready.plan.commands import has_template, is_raw, template_spans, unsafe_in_shell
 from allready.plan.commands import split_command as split_command
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_RENDERED = 16 * 1024 * 1024
 """Characters that a template may become."""
+MAX_CODE = 64 * 1024
+"""Characters of a template within its `{{ … }}` and `{% … %}`: reading these takes the most time."""
 CACHED_TEMPLATES = 1_000
 """Compiled templates that are kept."""
 
@@ -160,7 +162,16 @@ def names_used(text: str) -> TemplateNames:
     """
     if not has_template(text):
         return TemplateNames(frozenset(), frozenset(), frozenset())
+    _check_length(text)
     return _simple_names(text) or _parsed_names(text)
+
+
+def _check_length(text: str) -> None:
+    """Raise `ValueError` for templates that take too long to read."""
+    if len(text) > MAX_CODE:
+        length = sum(end - start for start, end in template_spans(text) if not is_raw(text, start))
+        if length > MAX_CODE:
+            raise ValueError(f"its expressions and statements are longer than {MAX_CODE:,} characters")
 
 
 def _simple_names(text: str) -> TemplateNames | None:
@@ -189,17 +200,19 @@ def _simple_names(text: str) -> TemplateNames | None:
 
 
 def _parsed_names(text: str) -> TemplateNames:
-    from jinja2 import TemplateError, meta, nodes
+    from jinja2 import TemplateError, nodes
 
-    from allready.plan.sandbox import environment
+    from allready.plan.sandbox import environment, undeclared_names
 
     try:
         tree = environment(False).parse(text)
-        names = meta.find_undeclared_variables(tree)
+        names = undeclared_names(tree)
     except TemplateError as error:
         raise ValueError(_syntax_message(error)) from None
     except RecursionError:
         raise ValueError("the template is nested too deep") from None
+    except ValueError:  # Python reads no number of that length
+        raise ValueError("a number in it is too long") from None
     if next(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None):
         raise ValueError("include, import and extends are not possible: there are no other templates")
     tasks: set[str] = set()
@@ -271,10 +284,14 @@ def render(text: str, scope: Mapping[str, Any], *, shell: bool = False) -> str:
         return text
     from jinja2 import TemplateError
 
+    from allready.plan.template_work import limited_work
+
     try:
+        _check_length(text)
         if shell:
             check_shell_template(text)
-        return _joined(_compiled(text, shell).generate(dict(scope)))
+        with limited_work():
+            return _joined(_compiled(text, shell).generate(dict(scope)))
     except PermanentError:
         raise
     except TemplateError as error:
@@ -298,7 +315,14 @@ def _joined(pieces: Iterator[str]) -> str:
         if size > MAX_RENDERED:
             raise PermanentError(f"the template becomes longer than {MAX_RENDERED:,} characters")
         kept.append(piece)
-    return "".join(kept)
+    text = "".join(kept)
+    if "\0" in text:
+        raise PermanentError("the template becomes text with a NUL character in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PermanentError("the template becomes text with half a character in it") from None
+    return text
 
 
 @functools.lru_cache(CACHED_TEMPLATES)

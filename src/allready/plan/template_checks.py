@@ -40,6 +40,8 @@ class TemplateChecks:
         self.dependencies = dependencies
         self._later: dict[tuple[int, int], list[Path]] = {}
         self._without_value: set[str] = set()
+        self._needed: tuple[int, frozenset[int]] = (-1, frozenset())
+        self._by_beginning: dict[str, str] | None = None
 
     def task(self, index: int, task: Mapping[str, Any]) -> tuple[str, ...]:
         """Check all templates of a task, and give the arguments of its command."""
@@ -98,11 +100,12 @@ class TemplateChecks:
         self._fields(used, path)
 
     def _unknown(self, name: str) -> str:
-        hint = self.report.similar(name, [*self.variables, *self.ids, *BUILT_INS])
-        for task in self.ids:
-            if not task.isidentifier() and task.replace(".", "-").split("-")[0] == name:
-                hint = f'; for a task write tasks["{task}"]'
-                break
+        hint = self.report.similar(name, self.variables, self.ids, BUILT_INS)
+        if self._by_beginning is None:
+            others = [task for task in self.ids if not task.isidentifier()]
+            self._by_beginning = {task.replace(".", "-").split("-")[0]: task for task in reversed(others)}
+        if name in self._by_beginning:
+            hint = f'; for a task write tasks["{self._by_beginning[name]}"]'
         return f"which is neither a variable nor a task{hint}"
 
     def _variable(self, name: str) -> None:
@@ -115,8 +118,13 @@ class TemplateChecks:
         other = self.ids[name]
         if other == index:
             self.report.add("the template names its own task, which has no output yet", path)
-        elif other not in self.dependencies[index]:
+        elif other not in self._needed_by(index):
             self._later.setdefault((index, other), []).append(path)
+
+    def _needed_by(self, index: int) -> frozenset[int]:
+        if self._needed[0] != index:
+            self._needed = (index, frozenset(self.dependencies[index]))
+        return self._needed[1]
 
     def _fields(self, used: TemplateNames, path: Path) -> None:
         for owner, field in sorted(used.fields):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from allready.errors import PlanError
+from allready.plan.document import Document, bad_text, check_plain
+from allready.plan.json_positions import parse_json
 from allready.plan.report import Report
 from allready.plan.template import BUILT_INS, GLOBALS
+from allready.plan.yaml_positions import MAX_DIGITS, clipped, short
 
 
 def fill_variables(declared: Mapping[str, Any], given: Mapping[str, str], report: Report) -> dict[str, Any]:
@@ -20,26 +24,24 @@ def fill_variables(declared: Mapping[str, Any], given: Mapping[str, str], report
     filled = dict(declared)
     for name, text in given.items():
         if name not in declared:
-            hint = report.similar(name, declared)
-            report.add_outside(f"--set {name}: the plan has no variable {name!r} under vars{hint}")
+            missing = f"the plan has no variable {short(name)} under vars{report.similar(name, declared)}"
+            report.add_outside(f"--set {clipped(name)}: {missing}")
             continue
         try:
             filled[name] = _like(declared[name], text)
         except ValueError as error:
-            report.add_outside(f"--set {name}: {name} must be {error}, not {text!r}")
+            report.add_outside(f"--set {clipped(name)}: {clipped(name)} must be {error}, not {short(text)}")
     return filled
 
 
 def _like(default: Any, text: str) -> Any:
-    """Read `text` as the kind of value that `default` is."""
-    if "\0" in text or not text.isprintable():
-        text.encode("utf-8")
-        if "\0" in text:
-            raise ValueError("text without NUL characters")
+    """Read `text` as the kind of value that `default` is. Raises `ValueError` that says what it must be."""
+    if bad_text(text):
+        raise ValueError("text in UTF-8, without NUL characters")
     if isinstance(default, bool):
         return _read(_boolean, text, "true or false")
     if isinstance(default, int):
-        return _read(int, text, "a whole number")
+        return _read(_integer, text, "a whole number")
     if isinstance(default, float):
         return _read(_number, text, "a number")
     if isinstance(default, list | dict):
@@ -53,7 +55,7 @@ def _like(default: Any, text: str) -> Any:
 def _read(read: Callable[[str], Any], text: str, wanted: str) -> Any:
     try:
         return read(text)
-    except (ValueError, RecursionError):
+    except (ValueError, PlanError):
         raise ValueError(wanted) from None
 
 
@@ -63,13 +65,19 @@ def _boolean(text: str) -> bool:
     )
 
 
+def _integer(text: str) -> int:
+    return int(text) if text.isascii() and len(text) <= MAX_DIGITS and "_" not in text else int(_refuse())
+
+
 def _number(text: str) -> float:
-    value = float(text)
-    return value if abs(value) < float("inf") else float(_refuse())
+    value = float(text) if text.isascii() and "_" not in text else float(_refuse())
+    return value if math.isfinite(value) else float(_refuse())
 
 
 def _json(text: str, kind: type) -> Any:
-    value = json.loads(text, parse_constant=lambda _: _refuse())
+    """Give what a plan can hold as well: it is stored with the plan."""
+    value = parse_json(text)
+    check_plain(Document(value))
     return value if isinstance(value, kind) else _refuse()
 
 

@@ -32,6 +32,7 @@ _Parser: Any = yaml.CLoader if yaml.__with_libyaml__ else yaml.Loader
 
 MAX_DEPTH = 64
 """Mappings and lists within each other; plans need five."""
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 MAX_UNFOLDED = 1_000_000
 """Nodes that aliases may add to a document in all, against "billion laughs"."""
 CHARACTERS_PER_NODE = 64
@@ -130,7 +131,8 @@ class _Composer:
     # --- events -------------------------------------------------------------------------------------------
 
     def _scalar_event(self, event: Any) -> None:
-        self.nodes += 1
+        weight = 1 + len(event.value) // CHARACTERS_PER_NODE
+        self.nodes += weight
         top = self.stack[-1] if self.stack else None
         plain = event.implicit[0]
         if event.tag is not None and event.tag not in (_STR, "!"):
@@ -143,7 +145,7 @@ class _Composer:
             value = self._resolve(event)
         positions = Positions(self._place(event)) if self.with_positions else None
         if event.anchor is not None:
-            self.anchors[event.anchor] = (value, positions, 1 + len(event.value) // CHARACTERS_PER_NODE)
+            self.anchors[event.anchor] = (value, positions, weight)
         self._add(event, value, positions)
 
     @staticmethod
@@ -170,8 +172,9 @@ class _Composer:
         if _RADIX.fullmatch(text):
             return int(text, 0)
         if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and math.isinf(float(text))):
+            told = clipped(text)
             self._problem(
-                event, f"{text} is not a number that a plan can hold: if it is meant as text, quote it"
+                event, f"{told} is not a number that a plan can hold: if it is meant as text, quote it"
             )
             return text
         return float(text) if _FLOAT.fullmatch(text) else text
@@ -179,9 +182,9 @@ class _Composer:
     def _set_key(self, top: _Frame, event: Any, plain: bool) -> None:
         key: str = event.value
         if plain and key != "<<" and not isinstance(self._resolve(event), str):
-            self._problem(event, f"the key {key or 'is empty and'} must be text: write it in quotes")
+            self._problem(event, f"the key {clipped(key) or 'is empty and'} must be text: write it in quotes")
         if key in top.value:
-            self._problem(event, f"the key {key!r} is there twice: remove one")
+            self._problem(event, f"the key {short(key)} is there twice: remove one")
         if event.anchor is not None:
             self.anchors[event.anchor] = (key, None, 1 + len(key) // CHARACTERS_PER_NODE)
         top.key = (key,) if plain and key == "<<" else key  # a tuple can't be mistaken for a key
@@ -190,10 +193,11 @@ class _Composer:
 
     def _alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
-            self._stop(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
+            name = clipped(event.anchor)
+            self._stop(event, f"the alias *{name} has no anchor &{name} before it")
         known = self.anchors[event.anchor]
         if known is None:
-            self._stop(event, f"the alias *{event.anchor} contains itself")
+            self._stop(event, f"the alias *{clipped(event.anchor)} contains itself")
             return
         value, positions, weight = known
         self.nodes += weight
@@ -213,7 +217,7 @@ class _Composer:
         if event.tag is not None and event.tag not in (_MAP, _SEQ, "!"):
             self._problem(event, f"tags such as {_tag(event.tag)} are not possible here: remove it")
         if len(self.stack) >= MAX_DEPTH:
-            self._stop(event, f"nested deeper than {MAX_DEPTH} levels")
+            self._stop(event, TOO_DEEP)
         top = self.stack[-1] if self.stack else None
         if top is not None and top.key is _NO_KEY and type(top.value) is dict:
             hint = "a value that starts with {{ must be in quotes" if is_map else "write it in quotes"
@@ -272,7 +276,17 @@ class _Composer:
 
 
 def _tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
+    return clipped(tag.replace("tag:yaml.org,2002:", "!!"))
+
+
+def clipped(text: str) -> str:
+    """Give the text as it is if it is not long."""
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def short(text: str) -> str:
+    """Write a text as Python would, but never long."""
+    return clipped(repr(text[:60]))
 
 
 def parse_yaml(
