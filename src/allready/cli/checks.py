@@ -15,6 +15,8 @@ from allready.errors import AllreadyError, PlanError
 
 if TYPE_CHECKING:
     from allready.store.contract import RunRow, Store
+    from allready.store.database import ServerState
+    from allready.store.sql import SqlStore
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LIBRARIES = (
@@ -28,6 +30,8 @@ NAMED = 5
 SCARCE_DISK = 1024**3
 FULL_DISK = 50 * 1024**2
 """Bytes free on the store's disk."""
+MANY_CONNECTIONS = 0.9
+"""Part of what the server allows."""
 FEW_FILES = 256
 """Files a process may have open: a sub-agent needs about four."""
 GIT_TIME = 5.0
@@ -196,11 +200,18 @@ def _origin(key: str) -> str | None:
 
 def _store(option: str | None) -> Iterator[Check]:
     from allready.cli.options import load_settings
-    from allready.store.open import StoreMissing, open_store, sqlite_path
+    from allready.store.open import (
+        StoreMissing,
+        files_folder,
+        is_on_server,
+        open_store,
+        sqlite_path,
+        without_password,
+    )
 
     try:
         url = option if option is not None else load_settings().store
-        path = sqlite_path(url)
+        path = files_folder(url) / "runs" if is_on_server(url) else sqlite_path(url)
     except PlanError:
         return  # told already
     except AllreadyError as error:
@@ -210,7 +221,8 @@ def _store(option: str | None) -> Iterator[Check]:
     try:
         opened = open_store(url, create=False)
     except StoreMissing:
-        yield Check("store", OK, f"none yet at {path}: the first run makes it")
+        place = without_password(str(url)) if is_on_server(url) else path
+        yield Check("store", OK, f"none yet at {place}: the first run makes it")
         return
     except AllreadyError as error:
         yield Check("store", PROBLEM, str(error))
@@ -237,13 +249,19 @@ def _disk(path: Path) -> Iterator[Check]:
     yield Check("disk", status, f"{size_text(free)} free at {folder}", hint)
 
 
-def _opened(opened: Store, path: Path) -> Iterator[Check]:
+def _opened(opened: SqlStore, path: Path) -> Iterator[Check]:
     from allready.store.schema import VERSIONS
 
-    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if file.is_file())
+    server = opened.server()
+    if server is None:
+        size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if file.is_file())
+        about = f"{path}: {size_text(size)}"
+    else:
+        about = f"{opened.url}: {server.version}"
+        yield from _server(server)
     count, newest = _count_runs(opened)
     runs = f"{count:,} run{'s' * (count != 1)}" if count <= MANY_RUNS else f"more than {MANY_RUNS:,} runs"
-    yield Check("store", OK, f"{path}: {size_text(size)}, tables {VERSIONS[-1]}, {runs}")
+    yield Check("store", OK, f"{about}, tables {VERSIONS[-1]}, {runs}")
     if newest is not None and newest.created_at > time.time() + 60:
         yield Check(
             "clock",
@@ -251,6 +269,25 @@ def _opened(opened: Store, path: Path) -> Iterator[Check]:
             "the newest run is from the future: the clock was set back",
             "nothing to do, if the clock is right now",
         )
+
+
+def _server(server: ServerState) -> Iterator[Check]:
+    if not server.syncs:
+        yield Check(
+            "server",
+            WARNING,
+            "fsync is off: a crash of its machine may lose or damage runs",
+            "turn it on again",
+        )
+    if server.standby:
+        yield Check(
+            "server", WARNING, "a standby: runs can be looked at, not driven", "name the primary with --store"
+        )
+    used = f"{server.connections} of {server.most_connections} connections in use"
+    if server.connections > MANY_CONNECTIONS * server.most_connections:
+        yield Check("server", WARNING, used, "raise max_connections, or see who holds them: pg_stat_activity")
+    else:
+        yield Check("server", OK, used)
 
 
 def _count_runs(opened: Store) -> tuple[int, RunRow | None]:

@@ -195,10 +195,10 @@ class _Wish:
 
     def plans_folder(self) -> Path:
         """Give where plans are kept."""
-        from allready.store.open import sqlite_path
+        from allready.store.open import files_folder
 
         store = self.store if self.store is not None else self.settings.store
-        return sqlite_path(store).parent / PLANS_FOLDER
+        return files_folder(store) / PLANS_FOLDER
 
     def cache(self) -> PlanCache:
         """Give what keeps the plans."""

@@ -66,8 +66,10 @@ def say(text: str = "") -> None:
 
 
 def hint(command: str, *arguments: str, store: str | None = None) -> str:
-    """Give a command of ours as a person would type it, for the same store."""
-    given = ["--store", store] if store is not None else []
+    """Give a command of ours as a person would type it, for the same store; a password is not repeated."""
+    from allready.store.open import without_password
+
+    given = ["--store", without_password(store)] if store is not None else []
     return shlex.join(["allready", command, *arguments, *given])
 
 

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
 from allready.errors import StoreError
+
+
+class ServerState(NamedTuple):
+    """How a database's server is set up, as far as it matters here."""
+
+    version: str
+    """With the product's name."""
+    syncs: bool
+    """Whether what it has committed outlives a crash of its machine."""
+    standby: bool
+    """Whether it takes no writes."""
+    connections: int
+    """In use, by anybody."""
+    most_connections: int
 
 
 class Database(Protocol):
@@ -68,6 +82,10 @@ class Database(Protocol):
 
     def explain(self, error: BaseException) -> str:
         """Say what happened, where, and what to do."""
+        ...
+
+    def server(self) -> ServerState | None:
+        """Give how its server is set up; None if there is no server."""
         ...
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -31,6 +31,7 @@ from sqlalchemy.util.queue import Empty
 from allready.errors import StoreError
 from allready.store import postgresql_errors
 from allready.store.contract import LEASE_SECONDS
+from allready.store.database import ServerState
 from allready.store.listener import Listener
 from allready.store.postgresql_url import Address
 
@@ -83,23 +84,11 @@ SELECT current_setting('server_version_num')::int, current_setting('server_encod
     SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'allready' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.relname)
 """
-_CONFIGURATION = """
-SELECT current_setting('server_version'), current_setting('fsync') = 'on', pg_is_in_recovery(),
-  current_setting('max_connections')::int,
-  (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
+_SERVER = """
+SELECT 'PostgreSQL ' || current_setting('server_version'), current_setting('fsync') = 'on',
+  pg_is_in_recovery(), (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+  current_setting('max_connections')::int
 """
-
-
-class Configuration(NamedTuple):
-    """How a server is set up, as far as it matters here."""
-
-    version: str
-    syncs: bool
-    """Whether what it has committed outlives a crash of its machine."""
-    standby: bool
-    most_connections: int
-    connections: int
-    """In use by anybody."""
 
 
 class PostgresDatabase:
@@ -187,10 +176,10 @@ class PostgresDatabase:
         self._seen[watcher] = news, now
         return True
 
-    def configuration(self) -> Configuration:
+    def server(self) -> ServerState:
         """Give how the server is set up."""
         with self._explained(), self.engine.begin() as connection:
-            return Configuration(*connection.exec_driver_sql(_CONFIGURATION).one())
+            return ServerState(*connection.exec_driver_sql(_SERVER).one())
 
     def close(self) -> None:
         """Close all connections, unless another store of this process uses them."""
@@ -254,8 +243,8 @@ class _Server:
             connection.close()
             raise
         if found != (connection.info.backend_pid,):
-            # a proxy is in between, which may give each transaction to another session: what was prepared in one
-            # is not there in another, or is something else
+            # a proxy is in between, which may give each transaction to another session: what was prepared in
+            # one is not there in another, or is something else
             connection.prepare_threshold = None
         return connection
 

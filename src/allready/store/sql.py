@@ -30,7 +30,7 @@ from allready.store.contract import (
     TaskMark,
     TaskRow,
 )
-from allready.store.database import Database
+from allready.store.database import Database, ServerState
 from allready.store.lease import lease_clock
 from allready.store.owners import is_alive
 from allready.store.statements import Statements
@@ -68,6 +68,11 @@ class SqlStore:
     def path(self) -> Path | None:
         """The database's file; None if it is on a server."""
         return self._database.path
+
+    def server(self) -> ServerState | None:
+        """Give how the database's server is set up; None if it is a file."""
+        self._check_open()
+        return self._database.server()
 
     def bring_up_to_date(self) -> tuple[str | None, str]:
         """Run the migrations that are missing; gives the version before and after."""

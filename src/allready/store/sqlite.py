@@ -179,6 +179,9 @@ class SqliteDatabase:
             self._versions[watcher] = version
             return bool(before != version)
 
+    def server(self) -> None:
+        """Give nothing: there is none."""
+
     def close(self) -> None:
         """Close all connections."""
         with self._watch_lock:
