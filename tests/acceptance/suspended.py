@@ -1,0 +1,128 @@
+"""The program `allready`, in a process that is suspended where a test says, or whose clock is ahead.
+
+`python -m tests.acceptance.suspended ARGUMENTS…` with, in the environment,
+
+* `SUSPEND_AT`: a point as `begin.after#2`, the second time that this point is passed. There the process
+  stops itself with SIGSTOP. When it goes on, its clock for leases has moved on by `SUSPENDED` seconds.
+* `AHEAD`: seconds by which the clock of its store is ahead: to this process, leases of others run out early.
+* `WINDOWS`: a file that gets, in a line each, the seconds from the last look at the lease to the start of
+  each program.
+
+The points are where a run may be between what its store knows and what it does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from allready.agents.base import Attempt
+from allready.cli.main import main
+from allready.engine.journal import StoreJournal
+from allready.pool.manager import SubAgentManager
+from allready.store import lease
+from allready.store.sql import SqlStore
+
+SUSPENDED = 3600.0
+POINTS = (
+    "commit.before",  # what is to be done is decided, nothing is written
+    "commit.after",  # it is written, nothing is done
+    "launch.before",  # the loop has looked at the lease
+    "launch.after",  # the attempt is about to be made
+    "begin.before",  # the files of the attempt are there
+    "begin.after",  # the last look at the lease has been made: the only place from which a program starts
+    "exec.after",  # the program runs
+)
+
+_counts: Counter[str] = Counter()
+_at = os.environ.get("SUSPEND_AT")
+_behind = 0.0
+_looking = threading.Lock()
+"""Held while the lease's thread uses the store: who is stopped in there may keep SQLite locked."""
+
+
+def pass_point(kind: str) -> None:
+    global _behind
+    _counts[kind] += 1
+    if f"{kind}#{_counts[kind]}" == _at:
+        with _looking:
+            # to this thread, which goes no step further: one to the process may be taken by another thread
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+            _behind = SUSPENDED
+
+
+def look_apart(name: str) -> None:
+    call = getattr(lease.LeaseKeeper, name)
+
+    def wrapped(*args: Any) -> Any:
+        with _looking:
+            return call(*args)
+
+    setattr(lease.LeaseKeeper, name, wrapped)
+
+
+def wrap(owner: Any, name: str, kind: str) -> None:
+    call = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        pass_point(f"{kind}.before")
+        value = call(*args, **kwargs)
+        pass_point(f"{kind}.after")
+        return value
+
+    setattr(owner, name, wrapped)
+
+
+def suspend() -> None:
+    wrap(SqlStore, "commit", "commit")
+    wrap(SubAgentManager, "launch", "launch")
+    wrap(Attempt, "begin", "begin")
+    wrap(subprocess, "Popen", "exec")
+    look_apart("_look")
+    look_apart("_renew_in_time")
+    defaults = lease.LeaseKeeper.__init__.__kwdefaults__
+    assert defaults is not None
+    clock = defaults["clock"]
+    defaults["clock"] = lambda: clock() + _behind
+
+
+def be_ahead(seconds: float) -> None:
+    now = SqlStore._now
+    SqlStore._now = lambda self, connection: now(self, connection) + seconds  # type: ignore[method-assign]
+
+
+def measure(told: Path) -> None:
+    looked = 0.0
+    holds = StoreJournal.holds
+    popen = subprocess.Popen
+
+    def holding(self: StoreJournal) -> bool:
+        nonlocal looked
+        looked = time.perf_counter()
+        return holds(self)
+
+    def started(*args: Any, **kwargs: Any) -> Any:
+        process = popen(*args, **kwargs)
+        with told.open("a") as file:
+            file.write(f"{time.perf_counter() - looked}\n")
+        return process
+
+    StoreJournal.holds = holding  # type: ignore[method-assign]
+    subprocess.Popen = started  # type: ignore[assignment, misc]
+
+
+if __name__ == "__main__":
+    if _at:
+        suspend()
+    if "AHEAD" in os.environ:
+        be_ahead(float(os.environ["AHEAD"]))
+    if "WINDOWS" in os.environ:
+        measure(Path(os.environ["WINDOWS"]))
+    main(sys.argv[1:])
