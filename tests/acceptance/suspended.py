@@ -5,8 +5,6 @@
 * `SUSPEND_AT`: a point as `begin.after#2`, the second time that this point is passed. There the process
   stops itself with SIGSTOP. When it goes on, its clock for leases has moved on by `SUSPENDED` seconds.
 * `AHEAD`: seconds by which the clock of its store is ahead: to this process, leases of others run out early.
-* `WINDOWS`: a file that gets, in a line each, the seconds from the last look at the lease to the start of
-  each program.
 
 The points are where a run may be between what its store knows and what it does.
 """
@@ -18,14 +16,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from allready.agents.base import Attempt
 from allready.cli.main import main
-from allready.engine.journal import StoreJournal
 from allready.pool.manager import SubAgentManager
 from allready.store import lease
 from allready.store.sql import SqlStore
@@ -98,31 +93,9 @@ def be_ahead(seconds: float) -> None:
     SqlStore._now = lambda self, connection: now(self, connection) + seconds  # type: ignore[method-assign]
 
 
-def measure(told: Path) -> None:
-    looked = 0.0
-    holds = StoreJournal.holds
-    popen = subprocess.Popen
-
-    def holding(self: StoreJournal) -> bool:
-        nonlocal looked
-        looked = time.perf_counter()
-        return holds(self)
-
-    def started(*args: Any, **kwargs: Any) -> Any:
-        process = popen(*args, **kwargs)
-        with told.open("a") as file:
-            file.write(f"{time.perf_counter() - looked}\n")
-        return process
-
-    StoreJournal.holds = holding  # type: ignore[method-assign]
-    subprocess.Popen = started  # type: ignore[assignment, misc]
-
-
 if __name__ == "__main__":
     if _at:
         suspend()
     if "AHEAD" in os.environ:
         be_ahead(float(os.environ["AHEAD"]))
-    if "WINDOWS" in os.environ:
-        measure(Path(os.environ["WINDOWS"]))
     main(sys.argv[1:])
