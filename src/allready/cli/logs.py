@@ -71,7 +71,7 @@ class _Watch:
 
     def __init__(self, store: Store, run_id: str, store_option: str | None) -> None:
         self.store = store
-        self.row: RunRow = store.run(run_id)
+        self.row: RunRow = store.run(run_id, plan=False)
         self._option = store_option
         self._looked = time.monotonic()
 

@@ -133,17 +133,18 @@ def status(run: RunArgument = "latest", store: StoreOption = None, json: JsonOpt
     What is running, what failed, what waits for you, and what comes next.
     """
     from allready.cli.tables import say
-    from allready.engine.views import stored_run_view
+    from allready.engine.views import open_tasks, stored_run_view
 
     with closing(open_settled_store(store)) as opened:
         run_id = opened.find_run(run)
         if json:
             print_json(stored_run_view(opened, run_id))
             return
-        row, tasks = opened.run(run_id), opened.tasks(run_id)
+        row, marks = opened.run(run_id, plan=False), opened.marks(run_id)
+        tasks = open_tasks(opened, run_id, marks, failed=NAMED)
     for line in head_lines(row):
         say(line)
-    for line in _task_lines(row, tasks):
+    for line in _task_lines(row, tasks, sum(mark.state == "failed" for mark in marks)):
         say(line)
     steps = list(step_lines(row, tasks, store))
     if steps:
@@ -192,7 +193,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(parts)
 
 
-def _task_lines(row: RunRow, tasks: Sequence[TaskRow]) -> Iterator[str]:
+def _task_lines(row: RunRow, tasks: Sequence[TaskRow], all_failed: int) -> Iterator[str]:
     from allready.cli.tables import span
     from allready.cli.text import clean_line
     from allready.engine.views import is_abandoned
@@ -217,18 +218,18 @@ def _task_lines(row: RunRow, tasks: Sequence[TaskRow]) -> Iterator[str]:
         elif task.state == "ready" and task.memory.get("not_before", 0) > now:
             due = f"for another try in {span(now, task.memory['not_before'])}: {clean_line(task.error or '')}"
             waiting.append([("waits", "paused"), name, due])
-    for rows in (running, failed, waiting):
+    for rows, number in ((running, len(running)), (failed, all_failed), (waiting, len(waiting))):
         if rows:
             yield ""
-            yield from _bounded(rows)
+            yield from _bounded(rows, number)
 
 
-def _bounded(rows: Sequence[Sequence[Cell]]) -> Iterator[str]:
+def _bounded(rows: Sequence[Sequence[Cell]], number: int) -> Iterator[str]:
     from allready.cli.tables import table
 
     yield from table(rows[:NAMED], cut=(2, 1))
-    if len(rows) > NAMED:
-        yield f"… and {len(rows) - NAMED:,} more"
+    if number > NAMED:
+        yield f"… and {number - NAMED:,} more"
 
 
 def step_lines(
@@ -263,15 +264,18 @@ def why(
     One task, or all of a run that have not ended.
     """
     from allready.cli.tables import say
-    from allready.engine.views import stored_whys
+    from allready.engine.views import open_tasks, stored_whys
 
     with closing(open_settled_store(store)) as opened:
         run_id = opened.find_run(run)
         if task is not None:
             opened.task(run_id, task)  # raises an error that names similar ids
         answers = stored_whys(opened, run_id, None if task is None else [task])
-        row = opened.run(run_id)
-        tasks = opened.tasks(run_id) if task is None else [opened.task(run_id, task)]
+        row = opened.run(run_id, plan=False)
+        if task is None:
+            tasks = open_tasks(opened, run_id, opened.marks(run_id), failed=0)
+        else:
+            tasks = [opened.task(run_id, task)]
     if json:
         for name, answer in answers.items():
             print_json({"run": run_id, "task": name, **answer._asdict()})

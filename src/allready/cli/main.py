@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from allready.cli import do, look, plans, replay, running, simulate, steering
+from allready.cli import do, look, maintenance, plans, replay, running, simulate, steering
 from allready.cli.exits import FAILED, INTERRUPTED, tell
 from allready.errors import AllreadyError
 
@@ -52,6 +52,7 @@ do.register(app)
 plans.register(app)
 look.register(app)
 steering.register(app)
+maintenance.register(app)
 replay.register(app)
 simulate.register(app)
 

@@ -14,7 +14,7 @@ from allready.cli.options import JsonOption, RunArgument, StoreOption, open_sett
 
 if TYPE_CHECKING:
     from allready.cli.tables import Cell
-    from allready.store.contract import JournalEvent, RunRow, Store, TaskRow
+    from allready.store.contract import JournalEvent, RunRow, Store, TaskMark, TaskRow
 
 ALL_ROWS = 100
 """Tasks up to which a run's table has all of them."""
@@ -83,59 +83,66 @@ def show(
 def _show_run(opened: Store, run_id: str, store: str | None, *, json: bool) -> None:
     from allready.cli.look import head_lines, step_lines
     from allready.cli.tables import say
-    from allready.engine.views import run_head, stored_view
+    from allready.engine.views import last_completed, open_tasks, run_head, stored_view
 
-    row, tasks = opened.run(run_id), opened.tasks(run_id)
+    row = opened.run(run_id, plan=False)
     if json:
+        tasks = opened.tasks(run_id)
         view = stored_view(row, tasks)
         for task in tasks:
             view["tasks"][task.id] |= {"title": task.title, "depends_on": task.spec.get("depends_on", [])}
         print_json({"run": run_id, **run_head(row), "folder": row.folder, **view})
         return
+    marks = opened.marks(run_id)
+    shown = marks if len(marks) <= ALL_ROWS else _most_urgent(marks)
+    tasks = opened.tasks(run_id, indexes=[mark.index for mark in shown])
+    last = last_completed(opened, run_id, marks, RESULTS) if row.answer is None else []
+    steps = list(step_lines(row, open_tasks(opened, run_id, marks, failed=0), store))
     for line in head_lines(row):
         say(line)
     say()
-    for line in _task_table(row, tasks, store):
+    for line in _task_table(row, tasks, len(marks) - len(tasks), store):
         say(line)
-    for line in _results(opened, row, tasks, store):
+    for line in _results(row, last, store):
         say(line)
-    steps = list(step_lines(row, tasks, store))
     if steps:
         say()
     for line in steps:
         say(line)
 
 
-def _task_table(row: RunRow, tasks: Sequence[TaskRow], store: str | None) -> Iterator[str]:
+def _task_table(row: RunRow, tasks: Sequence[TaskRow], more: int, store: str | None) -> Iterator[str]:
     from allready.cli.tables import hint, table
     from allready.engine.views import is_abandoned, short_id
 
-    shown = tasks if len(tasks) <= ALL_ROWS else _most_urgent(tasks)
     end = None if is_abandoned(row) else time.time()
-    rows = [_task_row(task, end) for task in shown]
+    rows = [_task_row(task, end) for task in tasks]
     if {task.agent for task in tasks} <= {"command", "python", None}:  # goes without saying
         rows = [[*row[:4], "", row[5]] for row in rows]
     yield from table(rows, ("STATUS", "TASK", "TOOK", "ATTEMPTS", "AGENT", ""), cut=(5, 1), right=(2, 3))
-    if len(shown) < len(tasks):
+    if more > 0:
         run = short_id(row.id)
         one, every = hint("show", run, "TASK", store=store), hint("show", run, "--json", store=store)
-        yield f"… and {len(tasks) - len(shown):,} more; one of them: {one}; all: {every}"
+        yield f"… and {more:,} more; one of them: {one}; all: {every}"
 
 
-def _most_urgent(tasks: Sequence[TaskRow]) -> list[TaskRow]:
+def _most_urgent(marks: Sequence[TaskMark]) -> list[TaskMark]:
     """Give the tasks that matter most now, in the plan's order."""
-    order = {state: place for place, state in enumerate(_URGENT)}
-    last = len(order)
-    ranked = sorted(
-        tasks, key=lambda task: (order.get(task.state, last), -(task.finished_at or 0.0), task.index)
-    )
-    completed = [task for task in ranked if task.state == "completed"][: SOME_ROWS // 4]
-    others = [task for task in ranked if task.state != "completed"][: SOME_ROWS - len(completed)]
-    chosen = others + completed
-    chosen += [task for task in ranked if task.state == "completed"][len(completed) :][
-        : SOME_ROWS - len(chosen)
-    ]
-    return sorted(chosen, key=lambda task: task.index)
+    from heapq import nsmallest
+
+    by_state: dict[str, list[TaskMark]] = {}
+    for mark in marks:
+        by_state.setdefault(mark.state, []).append(mark)
+
+    def newest(state: str, most: int) -> list[TaskMark]:
+        return nsmallest(most, by_state.get(state, ()), key=lambda m: (-(m.finished_at or 0.0), m.index))
+
+    some = len(newest("completed", SOME_ROWS // 4))
+    chosen: list[TaskMark] = []
+    for state in _URGENT:
+        chosen += newest(state, SOME_ROWS - some - len(chosen))
+    chosen += newest("completed", SOME_ROWS - len(chosen))
+    return sorted(chosen, key=lambda mark: mark.index)
 
 
 def _task_row(task: TaskRow, end: float | None) -> list[Cell]:
@@ -154,7 +161,7 @@ def _task_row(task: TaskRow, end: float | None) -> list[Cell]:
     ]
 
 
-def _results(opened: Store, row: RunRow, tasks: Sequence[TaskRow], store: str | None) -> Iterator[str]:
+def _results(row: RunRow, last: Sequence[TaskRow], store: str | None) -> Iterator[str]:
     """Give the answer, else what the last tasks gave: those that no other waits for."""
     from allready.cli.tables import hint
     from allready.cli.text import clean_line
@@ -164,11 +171,7 @@ def _results(opened: Store, row: RunRow, tasks: Sequence[TaskRow], store: str | 
         yield from ("", "answer:")
         yield from _block(row.answer, ANSWER_LINES, "")
         return
-    needed = {name for task in tasks for name in task.spec.get("depends_on", ())}
-    last = [task for task in tasks if task.id not in needed and task.state == "completed"]
-    last.sort(key=lambda task: task.finished_at or 0.0)
-    found = opened.results(row.id, [task.index for task in last[-RESULTS:]])
-    for task in sorted(found.values(), key=lambda task: task.index):
+    for task in sorted(last, key=lambda task: task.index):
         text = _result_text(task)
         if text:
             whole = hint("show", short_id(row.id), task.id, "--output", store=store)
@@ -210,7 +213,7 @@ def _print_output(opened: Store, run_id: str, task_id: str) -> None:
     from allready.cli.text import clean
     from allready.engine.views import output_now
 
-    output = output_now(opened.run(run_id), opened.task(run_id, task_id))
+    output = output_now(opened.run(run_id, plan=False), opened.task(run_id, task_id))
     if is_terminal():
         say(clean(output.decode("utf-8", "replace")).removesuffix("\n"))
         return
@@ -221,13 +224,15 @@ def _print_output(opened: Store, run_id: str, task_id: str) -> None:
 
 def _show_task(opened: Store, run_id: str, task_id: str, store: str | None, *, json: bool) -> None:
     from allready.cli.tables import say
+    from allready.engine.views import stored_body
 
-    task, row = opened.task(run_id, task_id), opened.run(run_id)
+    task, row = opened.task(run_id, task_id), opened.run(run_id, plan=False)
+    body = stored_body(opened, run_id, task_id)
     events = _last_events(opened, run_id, task_id)
     if json:
-        print_json(_task_view(row, task, events))
+        print_json(_task_view(row, task, body, events))
         return
-    for line in _task_lines(row, task, store):
+    for line in _task_lines(row, task, body, store):
         say(line)
     for line in _event_lines(events):
         say(line)
@@ -240,8 +245,10 @@ def _last_events(opened: Store, run_id: str, task_id: str) -> list[JournalEvent]
     return found
 
 
-def _task_view(row: RunRow, task: TaskRow, events: Sequence[JournalEvent]) -> dict[str, Any]:
-    from allready.engine.views import attempt_files, event_view, stored_body, task_view
+def _task_view(
+    row: RunRow, task: TaskRow, body: Mapping[str, Any], events: Sequence[JournalEvent]
+) -> dict[str, Any]:
+    from allready.engine.views import attempt_files, event_view, task_view
 
     files = {key: str(path) for key, path in attempt_files(row, task).items()}
     return {
@@ -250,7 +257,7 @@ def _task_view(row: RunRow, task: TaskRow, events: Sequence[JournalEvent]) -> di
         "title": task.title,
         **task_view(task),
         "agent": task.agent or task.spec.get("agent"),
-        "body": stored_body(row, task.id),
+        "body": body,
         "settings": {key: value for key, value in task.spec.items() if key in _SETTINGS},
         "depends_on": list(task.spec.get("depends_on", ())),
         "exit_code": task.exit_code,
@@ -261,10 +268,10 @@ def _task_view(row: RunRow, task: TaskRow, events: Sequence[JournalEvent]) -> di
     }
 
 
-def _task_lines(row: RunRow, task: TaskRow, store: str | None) -> Iterator[str]:
+def _task_lines(row: RunRow, task: TaskRow, body: Mapping[str, Any], store: str | None) -> Iterator[str]:
     from allready.cli.tables import hint, paint, span, time_text
     from allready.cli.text import clean, clean_line
-    from allready.engine.views import attempt_files, is_abandoned, short_id, stored_body
+    from allready.engine.views import attempt_files, is_abandoned, short_id
 
     gone = is_abandoned(row) and task.state in {"running", "canceling"}
     state = paint(task.state.replace("_", " "), task.state) + (" (no process)" if gone else "")
@@ -282,7 +289,7 @@ def _task_lines(row: RunRow, task: TaskRow, store: str | None) -> Iterator[str]:
         yield from _fact("attempts", str(task.attempts))
         yield from _fact("started", time_text(task.started_at) + (f", took {took}" if took else ""))
     yield from _fact("agent", clean_line(task.agent or task.spec.get("agent") or ""))
-    yield from _body_lines(stored_body(row, task.id))
+    yield from _body_lines(body)
     yield from _fact("waits for", ", ".join(map(clean_line, task.spec.get("depends_on", ()))))
     yield from _spec_lines(task.spec)
     files = attempt_files(row, task)

@@ -111,7 +111,7 @@ def _steer(command: str, run: str, task: str | None, store: str | None, *, json:
         if task is not None:
             opened.task(run_id, task)  # raises an error that names similar ids
         steered = steer(opened, run_id, command, task)
-        row = opened.run(run_id)
+        row = opened.run(run_id, plan=False)
         if command == "cancel" and steered.done:
             row = _wait_for_end(opened, row)
         if json:

@@ -146,8 +146,10 @@ class ReadyQueue:
 
     def started(self, node: TaskNode) -> None:
         """Note that a task of this bucket was admitted: its last refusal is no longer true."""
-        if isinstance(node.bucket, Bucket):
-            node.bucket.refusal = None
+        bucket = node.bucket
+        if not isinstance(bucket, Bucket):
+            bucket = self._find_bucket(node)
+        bucket.refusal = None
 
     def refusal(self, node: TaskNode) -> Refusal | None:
         """Give the refusal behind which a ready task waits; None if nothing stands in its way."""
@@ -156,4 +158,4 @@ class ReadyQueue:
         if node.bucket.refusal is not None or node.bucket.inline:
             return node.bucket.refusal
         pool = [b.refusal for b in self._buckets.values() if b.refusal and b.refusal.scope == "pool"]
-        return pool[0] if pool else None
+        return min(pool, key=lambda refusal: refusal.since, default=None)

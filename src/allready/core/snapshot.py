@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allready.core.graph import TaskNode, TaskSpec
 from allready.core.states import READY, RUNNING, FailureStrategy, RunIf, RunState, TaskState
-from allready.errors import UserError
+from allready.errors import ConcurrencyLimit, UserError
 
 if TYPE_CHECKING:
     from allready.core.scheduler import DagScheduler
@@ -139,3 +139,27 @@ def _take_up(scheduler: DagScheduler, node: TaskNode) -> None:
         assert node.started_at is not None
         assert node.handle is not None
         scheduler._push_deadline(node.started_at + node.spec.timeout, node, node.handle)
+
+
+def recall_refusals(scheduler: DagScheduler, inputs: Iterable[Sequence[Any]]) -> None:
+    """Tell a restored scheduler what its pool refused lately: the reports in the last of its inputs.
+
+    Reports of tasks that the graph lacks are left out, so that a part of a large graph will do.
+    """
+    ready, nodes = scheduler._ready, scheduler.graph
+    for entry in inputs:
+        kind, *rest = entry[1:] if entry[0] == "late" else entry
+        if kind not in {"spawn", "refuse"} or rest[0] not in nodes:
+            continue
+        node = nodes[rest[0]]
+        if kind == "spawn":
+            ready.started(node)
+        else:
+            _, reason, scope, active, most, now = rest
+            ready.refuse(node, ConcurrencyLimit(reason, scope, active, most), now)
+
+
+def reported_tasks(inputs: Iterable[Sequence[Any]]) -> set[str]:
+    """Give the tasks that `recall_refusals` wants to know of."""
+    reports = (entry[1:] if entry[0] == "late" else entry for entry in inputs)
+    return {report[1] for report in reports if report[0] in {"spawn", "refuse"}}

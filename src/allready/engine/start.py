@@ -278,22 +278,24 @@ def take_up(
     `last_seen` is when somebody drove the run for the last time: the time since then does not count for
     its time limit.
     """
-    records = (
-        TaskRecord(
-            task.id,
-            task.state,
-            task.attempts,
-            task.handle,
-            task.agent,
-            task.started_at,
-            task.finished_at,
-            task.error,
-            task.memory,
-        )
-        for task in rows
-    )
+    records = map(record_of, rows)
     restore(scheduler, row.status, records, row.memory)
     scheduler.recover(now, max(0.0, now - last_seen))
+
+
+def record_of(task: TaskRow) -> TaskRecord:
+    """Give where a stored task stands, as a scheduler takes it up."""
+    return TaskRecord(
+        task.id,
+        task.state,
+        task.attempts,
+        task.handle,
+        task.agent,
+        task.started_at,
+        task.finished_at,
+        task.error,
+        task.memory,
+    )
 
 
 def stored_plan(row: RunRow) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,26 +13,41 @@ from allready.agents.exchange import open_plain
 from allready.agents.output import OUTPUT_FILE
 from allready.agents.process import STDERR_FILE
 from allready.agents.usage import Usage
-from allready.core.graph import TaskGraph
+from allready.core.graph import TaskGraph, TaskSpec
 from allready.core.history import Replay
 from allready.core.scheduler import DagScheduler
-from allready.core.snapshot import spec_from_json
-from allready.core.states import AWAITING_APPROVAL, COMPLETED, FAILED, RUN_ENDED, RunState
+from allready.core.snapshot import TaskRecord, recall_refusals, reported_tasks, restore, spec_from_json
+from allready.core.states import (
+    AWAITING_APPROVAL,
+    CANCELING,
+    COMPLETED,
+    ENDED,
+    FAILED,
+    READY,
+    RUN_ENDED,
+    RUNNING,
+    RunState,
+)
 from allready.core.why import Why
 from allready.engine.budget import Reached
-from allready.engine.recipe import is_recipe
 from allready.engine.results import attempt_folder, whole_output
-from allready.engine.steer import nobody_drives, stored_scheduler
-from allready.errors import ReplayDiverged
-from allready.store.contract import JournalEvent, RunRow, Store, TaskRow
+from allready.engine.start import record_of
+from allready.engine.steer import nobody_drives
+from allready.store.contract import JournalEvent, RunRow, Store, TaskMark, TaskRow
 from allready.store.owners import is_alive
 
 SHORT_ID = 13
 """Characters: a UUIDv7's milliseconds since 1970 (RFC 9562, section 5.7)."""
 BODY_KEYS = ("run", "shell", "cwd", "env", "success_codes", "prompt", "agent")
 """Of a task in a plan file: what it does."""
+WHOLE = 2_000
+"""Tasks of a run up to which all are read, whatever is wanted."""
+LATE = 100
+"""Completed tasks of a larger run that may be shown as its results."""
 PAGE = 1_000
 """Rows of inputs that are read at a time."""
+ROUNDS = 100
+"""Rounds of the loop in whose inputs is looked for refusals. One that stands is met again in every round."""
 
 
 class TaskLike(Protocol):
@@ -135,7 +150,7 @@ def run_view(
 
 def stored_run_view(store: Store, run_id: str) -> dict[str, Any]:
     """Give how a stored run stands, with its owner."""
-    row = store.run(run_id)
+    row = store.run(run_id, plan=False)
     return {"run": run_id, **run_head(row), **stored_view(row, store.tasks(run_id))}
 
 
@@ -174,24 +189,110 @@ def is_abandoned(row: RunRow) -> bool:
 def stored_whys(store: Store, run_id: str, tasks: Collection[str] | None = None) -> dict[str, Why]:
     """Give task → why it is not running; without `tasks`, for all that have not ended.
 
-    For what was under way in a run whose process is gone, the code is `lost`.
+    For what was under way in a run whose process is gone, the code is `lost`. Refusals are those that the
+    run's own scheduler met in its last `ROUNDS`.
     """
-    row = store.run(run_id)
-    scheduler = replayed_scheduler(store, row)
-    now = time.time()
-    names = [node.id for node in scheduler.graph] if tasks is None else tasks
-    answers = {name: scheduler.why(name, now) for name in names}
+    row = store.run(run_id, plan=False)
+    marks = {mark.id: mark for mark in store.marks(run_id)}
+    every = tasks is None
     if tasks is None:
+        tasks = [mark.id for mark in marks.values() if mark.state not in ENDED or mark.remembers]
+    gone = is_abandoned(row)
+    waiting = any(marks[name].state == READY for name in tasks)
+    reports = []
+    if waiting and not gone and row.status not in RUN_ENDED:
+        reports = [
+            entry for inputs in store.inputs(run_id, limit=ROUNDS, newest=True) for entry in inputs.data
+        ]
+    scheduler = _part_of_scheduler(store, row, marks, tasks, reported_tasks(reports))
+    recall_refusals(scheduler, reports)
+    now = time.time()
+    answers = {name: scheduler.why(name, now) for name in tasks}
+    if every:
         answers = {name: answer for name, answer in answers.items() if answer.code != "ended"}
-    if is_abandoned(row):
-        for name, answer in answers.items():
-            if answer.code in {"running", "canceling"}:
-                again = "it is made again" if scheduler.graph[name].spec.idempotent else "a person is asked"
-                text = f"{name} was under way when the run's process ended; {again} on resume"
-                answers[name] = Why("lost", text, answer.data)
-            elif answer.code in {"refused", "next"}:  # by a pool that is gone
-                answers[name] = Why("next", f"{name} is ready and will be offered on resume", {})
+    if gone:
+        answers = {name: _after_death(scheduler, name, answer) for name, answer in answers.items()}
     return answers
+
+
+def _after_death(scheduler: DagScheduler, name: str, answer: Why) -> Why:
+    """Give what an answer means in a run whose process is gone."""
+    if answer.code in {"running", "canceling"}:
+        again = "it is made again" if scheduler.graph[name].spec.idempotent else "a person is asked"
+        text = f"{name} was under way when the run's process ended; {again} on resume"
+        return Why("lost", text, answer.data)
+    if answer.code in {"refused", "next"}:  # by a pool that is gone
+        return Why("next", f"{name} is ready and will be offered on resume", {})
+    return answer
+
+
+def _part_of_scheduler(
+    store: Store, row: RunRow, marks: Mapping[str, TaskMark], tasks: Iterable[str], others: Iterable[str]
+) -> DagScheduler:
+    """Give a scheduler as the run's own one was at the last commit, but of some tasks only.
+
+    What `tasks` depend on is there, with its state alone; of the `others` nothing that they depend on.
+    """
+    wanted = {marks[name].index for name in tasks}
+    found = {task.id: task for task in store.tasks(row.id, indexes=wanted)}
+    specs = {name: spec_from_json(task.spec) for name, task in found.items()}
+    needed = {name for spec in specs.values() for name in spec.depends_on} | {*others}
+    asking = [marks[name].index for name in needed - found.keys() if marks[name].remembers or name in others]
+    found |= {task.id: task for task in store.tasks(row.id, indexes=asking)}
+    for name in sorted(needed - specs.keys(), key=lambda name: marks[name].index):
+        if name in found:
+            specs[name] = spec_from_json(found[name].spec)._replace(depends_on=())
+        else:
+            specs[name] = TaskSpec(name, timeout=None)
+    records = [
+        record_of(found[name]) if name in found else TaskRecord(name, marks[name].state) for name in specs
+    ]
+    scheduler = DagScheduler(TaskGraph(specs.values()), seed=row.seed, timeout=row.options.get("timeout"))
+    restore(scheduler, row.status, records, row.memory)
+    return scheduler
+
+
+def open_tasks(store: Store, run_id: str, marks: Iterable[TaskMark], failed: int) -> list[TaskRow]:
+    """Give the tasks that a person wants to know of: under way, waiting for somebody or for another try.
+
+    Of those that failed for good only the first ones, `failed` of them.
+    """
+    wanted = []
+    for mark in marks:
+        if mark.state == FAILED and not mark.remembers:
+            failed -= 1
+            if failed < 0:
+                continue
+        elif mark.state not in _OPEN and not (mark.remembers and mark.state in {FAILED, READY}):
+            continue
+        wanted.append(mark.index)
+    return store.tasks(run_id, indexes=wanted)
+
+
+_OPEN = frozenset({RUNNING, CANCELING, AWAITING_APPROVAL})
+
+
+def last_completed(store: Store, run_id: str, marks: Sequence[TaskMark], most: int) -> list[TaskRow]:
+    """Give the completed tasks that no other depends on, with what they gave; `most` of them, newest last.
+
+    In a run of more than `WHOLE` tasks only the newest `LATE` completed ones are considered, and it is
+    only known of tasks that ended later or not at all whether they depend on them.
+    """
+    ended = sorted(
+        (mark for mark in marks if mark.state == COMPLETED), key=lambda mark: mark.finished_at or 0
+    )
+    late, looked_at = ended, None
+    if len(marks) > WHOLE:
+        late = ended[-LATE:]
+        looked_at = [mark.index for mark in marks if mark.state != COMPLETED]
+        if len(looked_at) > WHOLE:
+            return []
+        looked_at += [mark.index for mark in late]
+    tasks = store.tasks(run_id, indexes=looked_at)
+    needed = {name for task in tasks for name in task.spec.get("depends_on", ())}
+    chosen = [mark for mark in late if mark.id not in needed][-most:]
+    found = store.results(run_id, [mark.index for mark in chosen])
+    return [found[mark.index] for mark in chosen]
 
 
 class Step(NamedTuple):
@@ -243,19 +344,17 @@ def resume_command(row: RunRow) -> tuple[str, ...]:
     return ("resume", short_id(row.id), *(reached.higher if reached else ()))
 
 
-def stored_body(row: RunRow, task: str) -> dict[str, Any]:
+def stored_body(store: Store, run_id: str, task: str) -> dict[str, Any]:
     """Give what a task of a stored run does, as its plan says: keys such as `run`, `prompt`, `function`."""
-    for entry in row.plan.get("tasks", ()):
-        if entry.get("id") == task:
-            if not is_recipe(row.plan):
-                return {key: entry[key] for key in BODY_KEYS if key in entry}
-            body: dict[str, Any] = entry["body"]
-            if "command" in body:
-                return {"run": body["command"]["argv"], **_set_values(body["command"], "shell", "cwd", "env")}
-            if "prompt" in body:
-                return {"prompt": body["prompt"]["text"]}
-            return {"function": body["function"], **_set_values(body, "args", "kwargs", "inputs")}
-    return {}
+    entry = store.plan_of_task(run_id, task)
+    if "body" not in entry:  # of a plan file, not of functions
+        return {key: entry[key] for key in BODY_KEYS if key in entry}
+    body: dict[str, Any] = entry["body"]
+    if "command" in body:
+        return {"run": body["command"]["argv"], **_set_values(body["command"], "shell", "cwd", "env")}
+    if "prompt" in body:
+        return {"prompt": body["prompt"]["text"]}
+    return {"function": body["function"], **_set_values(body, "args", "kwargs", "inputs")}
 
 
 def _set_values(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -290,18 +389,6 @@ def output_now(row: RunRow, task: TaskRow, last: int | None = None) -> bytes:
             return file.read()
     except (KeyError, OSError):
         return (task.output or "").encode() if has_result else b""
-
-
-def replayed_scheduler(store: Store, row: RunRow) -> DagScheduler:
-    """Give a scheduler as the run's own one was at the last commit, with what refuses its tasks."""
-    try:
-        replay = start_replay(store, row)
-        for inputs in recorded_inputs(store, row.id):
-            replay.feed(inputs)
-        replay.finish()
-    except ReplayDiverged:  # recorded by a version that decides otherwise: then without the refusals
-        return stored_scheduler(store, row)[0]
-    return replay.scheduler
 
 
 def start_replay(store: Store, row: RunRow) -> Replay:

@@ -98,7 +98,8 @@ class TaskRow:
     exit_code: int | None = None
 
 
-class TaskMark(NamedTuple):
+@dataclass(slots=True)
+class TaskMark:
     """Where a task stands, in few words: for runs with very many of them."""
 
     index: int
@@ -276,8 +277,10 @@ class Store(Protocol):
         """Give the journal from the event after seq `after`."""
         ...
 
-    def inputs(self, run_id: str, after: int = 0, limit: int = 1000) -> list[InputRow]:
-        """Give the scheduler's inputs from the row after seq `after`."""
+    def inputs(
+        self, run_id: str, after: int = 0, limit: int = 1000, *, newest: bool = False
+    ) -> list[InputRow]:
+        """Give the scheduler's inputs in order, from the row after seq `after`; or the `newest` of them."""
         ...
 
     def add_command(self, run_id: str, kind: str, task: str | None = None) -> int:
@@ -300,8 +303,19 @@ class Store(Protocol):
         """
         ...
 
-    def delete_run(self, run_id: str) -> None:
-        """Remove a run with all that belongs to it in the store. Raises `RunOwned` while it is owned."""
+    def delete_run(self, run_id: str, epoch: int | None = None) -> None:
+        """Remove a run with all that belongs to it in the store.
+
+        Raises `RunOwned` while it is owned by a living process, be it this one; unless `epoch` is that of the
+        lease that is held (`LeaseLost` if it is not the newest). Raises `RunNotFound`.
+        """
+        ...
+
+    def compact(self) -> int:
+        """Give back the space that deleted runs took, if there is much of it; gives the bytes that are freed.
+
+        May take a second for every 100 MB, in which nobody else can write.
+        """
         ...
 
     def close(self) -> None:

@@ -88,6 +88,10 @@ class Database(Protocol):
         """Give how its server is set up; None if there is no server."""
         ...
 
+    def compact(self) -> int:
+        """Do what `Store.compact` promises."""
+        ...
+
     def close(self) -> None:
         """Close all connections."""
         ...

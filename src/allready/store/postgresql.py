@@ -181,6 +181,10 @@ class PostgresDatabase:
         with self._explained(), self.engine.begin() as connection:
             return ServerState(*connection.exec_driver_sql(_SERVER).one())
 
+    def compact(self) -> int:
+        """Do nothing: the server does that by itself (autovacuum)."""
+        return 0
+
     def close(self) -> None:
         """Close all connections, unless another store of this process uses them."""
         if not self._closed:

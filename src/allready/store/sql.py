@@ -281,10 +281,14 @@ class SqlStore:
             assert result.inserted_primary_key is not None
             return int(result.inserted_primary_key[0])
 
-    def delete_run(self, run_id: str) -> None:
+    def delete_run(self, run_id: str, epoch: int | None = None) -> None:
         """Remove a run with all that belongs to it in the store."""
         with self._writing() as connection:
-            self._take_from(run_id, self._owner_row(connection, run_id), None, self._now(connection))
+            row = self._owner_row(connection, run_id)
+            if epoch is None:
+                self._take_from(run_id, row, None, self._now(connection))
+            elif row.epoch != epoch or row.owner_pid is None:
+                raise LeaseLost(self._who_has(connection, run_id, epoch))
             for table in reversed(schema.metadata.sorted_tables):
                 column = _runs.c.id if table is _runs else table.c.run_id
                 connection.execute(sa.delete(table).where(column == run_id))
@@ -348,7 +352,10 @@ class SqlStore:
         """Give where all tasks stand, by index."""
         with self._reading() as connection:
             found = self._statements.marks.ask(connection.connection.cursor(), {"run": rows.clean(run_id)})
-        return [TaskMark(*row[:4], bool(row[4])) for row in found]
+        return [
+            TaskMark(index, id_, state, finished, bool(remembers))
+            for index, id_, state, finished, remembers in found
+        ]
 
     def task(self, run_id: str, task_id: str) -> TaskRow:
         """Give one task, output included."""
@@ -383,14 +390,17 @@ class SqlStore:
             found = connection.execute(query.order_by(_events.c.seq).limit(max(limit, 0)))
             return [rows.event_of(row) for row in found]
 
-    def inputs(self, run_id: str, after: int = 0, limit: int = 1000) -> list[InputRow]:
-        """Give the scheduler's inputs from the row after seq `after`."""
+    def inputs(
+        self, run_id: str, after: int = 0, limit: int = 1000, *, newest: bool = False
+    ) -> list[InputRow]:
+        """Give the scheduler's inputs from the row after seq `after`, or the newest ones."""
         query = sa.select(_inputs.c.seq, _inputs.c.data).where(
             _inputs.c.run_id == rows.clean(run_id), _inputs.c.seq > after
         )
+        query = query.order_by(_inputs.c.seq.desc() if newest else _inputs.c.seq).limit(max(limit, 0))
         with self._reading() as connection:
-            found = connection.execute(query.order_by(_inputs.c.seq).limit(max(limit, 0)))
-            return [rows.input_of(row) for row in found]
+            found = [rows.input_of(row) for row in connection.execute(query)]
+        return found[::-1] if newest else found
 
     def pending_commands(self, run_id: str) -> list[CommandRow]:
         """Give the commands nobody has taken yet, in the order they were recorded."""
@@ -412,6 +422,12 @@ class SqlStore:
         """Say whether commands may have come since the watcher's last call."""
         self._check_open()
         return self._database.changed(watcher)
+
+    def compact(self) -> int:
+        """Give back the space that deleted runs took."""
+        self._check_open()
+        with self._explained():
+            return self._database.compact()
 
     def close(self) -> None:
         """Close all connections; the store can't be used afterwards."""

@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ BUSY_SECONDS = 5.0
 """How long is waited for another process's transaction. Ours take milliseconds."""
 CACHE_KIB = 16 * 1024
 """Page cache of a connection."""
+COMPACT_BYTES = 1024 * 1024
+COMPACT_SHARE = 0.1
+"""Free bytes, and their share of the file, from which on it is worth it to write the file anew."""
 _WAL_RETRY = 0.005
 """Seconds between two tries to switch a file to WAL while another process does the same."""
 _WRITE = {"allready_write": True}
@@ -181,6 +185,23 @@ class SqliteDatabase:
 
     def server(self) -> None:
         """Give nothing: there is none."""
+
+    def compact(self) -> int:
+        """Write the file anew without its free pages, if these are many and the disk has room for it."""
+        with closing(self._connect_plainly()) as connection:
+            _set_up(connection, None)
+            # what is free, is free in the log at first
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            free = _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
+            whole = self.path.stat().st_size
+            if free < max(COMPACT_BYTES, whole * COMPACT_SHARE):
+                return 0
+            # a copy is made in the temporary folder first, and then another in the log
+            if shutil.disk_usage(self.path.parent).free < 3 * (whole - free):
+                return 0
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return max(0, whole - self.path.stat().st_size)
 
     def close(self) -> None:
         """Close all connections."""

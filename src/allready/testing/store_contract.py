@@ -255,7 +255,8 @@ class StoreContract:
         assert (found[0], found[-1].output) == (tasks[1], None)
         assert store.tasks(RUN, outputs=True, indexes=[2400]) == [tasks[2400]]
         assert store.tasks(RUN, indexes=[]) == []
-        assert [store.plan_of_task(RUN, entry["id"]) for entry in entries] == entries
+        for name, entry in zip("abc", entries, strict=True):
+            assert store.plan_of_task(RUN, name) == entry
         assert store.plan_of_task(RUN, "d") == {}
 
     def test_what_no_database_can_keep_is_replaced(self, store: Store) -> None:
@@ -506,6 +507,8 @@ class StoreContract:
             (number + 1, [["tick", number]]) for number in range(4)
         ]
         assert [row.seq for row in store.inputs(RUN, after=1, limit=2)] == [2, 3]
+        assert store.inputs(RUN, limit=2, newest=True) == store.inputs(RUN, after=2)
+        assert store.inputs(RUN, after=1, limit=9, newest=True) == store.inputs(RUN, after=1)
 
     def test_a_commit_that_fails_leaves_nothing(self, store: Store, lease: Lease) -> None:
         """Whatever part of it can't be written, all the others are not either."""
