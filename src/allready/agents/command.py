@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from allready.agents.base import Attempt, TaskResult
 from allready.agents.exchange import check_artifacts, put_dependencies, read_data
-from allready.agents.leftovers import ANCESTORS_VARIABLE, ATTEMPT_VARIABLE, RUN_VARIABLE
+from allready.agents.leftovers import ATTEMPT_VARIABLE, RUN_VARIABLE, enter_ancestors
 from allready.agents.output import without_last_newline
 from allready.agents.process import Finished, run_process
 from allready.agents.secrets import Redactor, secret_values
@@ -101,9 +101,7 @@ async def fill_templates(texts: Iterable[str], fill: Callable[[], T], attempt: A
 def task_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, str]:
     """Give the environment of an attempt's process: ours, the task's own, and the ids of the attempt."""
     env = dict(os.environ)
-    if env.get(RUN_VARIABLE):  # the run itself is a task of another one
-        above = f"{env[RUN_VARIABLE]}:{env.get(ATTEMPT_VARIABLE, '')}"
-        env[ANCESTORS_VARIABLE] = f"{env.get(ANCESTORS_VARIABLE, '')} {above}".strip()
+    enter_ancestors(env, attempt.run_id)
     for name in ("ALLREADY_DEPS", "ALLREADY_OUTPUT", "ALLREADY_ARTIFACTS"):
         env.pop(name, None)  # of the task that we are ourselves, if a run is a task of another one
     return (

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, MutableMapping
 
 import psutil
+from uuid_utils import uuid7
 
 RUN_VARIABLE = "ALLREADY_RUN_ID"
 ATTEMPT_VARIABLE = "ALLREADY_ATTEMPT_ID"
@@ -24,6 +25,35 @@ _POLL = 0.01
 """Seconds between two looks at processes that are not our children."""
 _KILL_TIME = 1.0
 """Seconds for killed processes to disappear in a round."""
+
+
+def enter_ancestors(env: MutableMapping[str, str], run_id: str) -> None:
+    """Make the run and attempt that an environment names the nearest ancestors, unless it is this run."""
+    above = env.get(RUN_VARIABLE)
+    if above and above != run_id:  # the run itself is a task of another one
+        nearest = f"{above}:{env.get(ATTEMPT_VARIABLE, '')}"
+        env[ANCESTORS_VARIABLE] = f"{env.get(ANCESTORS_VARIABLE, '')} {nearest}".strip()
+
+
+@contextlib.contextmanager
+def carried_by_children(run_id: str) -> Iterator[str]:
+    """Have processes that this one starts carry the run's id, and in place of an attempt's the mark it gives.
+
+    For a process that drives one run: what functions of tasks start in it is found by these.
+    """
+    names = (RUN_VARIABLE, ATTEMPT_VARIABLE, ANCESTORS_VARIABLE)
+    before = {name: os.environ.get(name) for name in names}
+    mark = f"driver-{uuid7()}"
+    enter_ancestors(os.environ, run_id)
+    os.environ |= {RUN_VARIABLE: run_id, ATTEMPT_VARIABLE: mark}
+    try:
+        yield mark
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: float = LEFTOVER_GRACE) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from allready.cli.text import clean
@@ -21,6 +22,12 @@ SIGNALED = 128
 INTERRUPTED = 130
 
 
+def say(text: str) -> None:
+    """Write a line to stderr, if anybody still reads it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def tell(error: AllreadyError) -> int:
     """Say on stderr what is wrong; gives the exit code for it."""
     if isinstance(error, BugError):
@@ -30,11 +37,11 @@ def tell(error: AllreadyError) -> int:
         return FAILED
     if isinstance(error, PlanError):
         count = len(error.problems)
-        print(clean(str(error)), file=sys.stderr)
-        print(f"allready: {count} problem{'s' * (count != 1)}; nothing was run", file=sys.stderr)
+        say(clean(str(error)))
+        say(f"allready: {count} problem{'s' * (count != 1)}; nothing was run")
         return BAD_INPUT
-    print(f"allready: {clean(str(error))}", file=sys.stderr)
+    say(f"allready: {clean(str(error))}")
     if isinstance(error, LeaseLost):
-        print("allready: what this process had started for the run was stopped", file=sys.stderr)
+        say("allready: what this process had started for the run was stopped")
         return TAKEN_OVER
     return BAD_INPUT if isinstance(error, UserError | OutsideError) else FAILED

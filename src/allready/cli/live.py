@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import select
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -40,7 +42,7 @@ class LiveView(Display):
 
     def __init__(self, session: Session, store: str | None = None) -> None:
         super().__init__(session, store)
-        self.console = Console()
+        self.console = Console(file=cast("IO[str]", _Unbreakable(self)))
         self.asks = sys.stdin.isatty()
         self._live = self._make_live()
         self._refresher: asyncio.Task[None] | None = None
@@ -90,7 +92,8 @@ class LiveView(Display):
 
     async def _refresh(self) -> None:
         while True:
-            self._live.refresh()
+            if _takes_output(self._descriptor):
+                self._live.refresh()
             await asyncio.sleep(REFRESH)
 
     def interrupted(self, first: bool) -> None:
@@ -105,16 +108,15 @@ class LiveView(Display):
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
-        with self.unless_broken():
-            for number, line in enumerate(summary(self.session, result)):
-                style = _STYLES.get(result.status, "") if number == 0 else ""
-                self.console.print(Text(line, style), soft_wrap=True)
-            if result.answer is not None:
-                self.console.print()
-                self.console.print(Markdown(clean(result.answer), hyperlinks=False))
-                self.console.print()
-            for line in closing_lines(self.session, result, self.store):
-                self.console.print(Text(line), soft_wrap=True)
+        for number, line in enumerate(summary(self.session, result)):
+            style = _STYLES.get(result.status, "") if number == 0 else ""
+            self.console.print(Text(line, style), soft_wrap=True)
+        if result.answer is not None:
+            self.console.print()
+            self.console.print(Markdown(clean(result.answer), hyperlinks=False))
+            self.console.print()
+        for line in closing_lines(self.session, result, self.store):
+            self.console.print(Text(line), soft_wrap=True)
         super().finish(result, stopped_by)
 
     # --- what happens ---------------------------------------------------------------------------------
@@ -238,6 +240,42 @@ class LiveView(Display):
                 told += 1
                 if told == 3:
                     return
+
+
+class _Unbreakable(io.TextIOBase):
+    """Our output for what draws on it: when it takes no more (the terminal was closed), that is no error."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._out = sys.stdout
+        """Not what stands there while the view is shown: that prints above the view."""
+
+    def write(self, text: str) -> int:
+        with self._display.unless_broken():
+            self._out.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._display.unless_broken():
+            self._out.flush()
+
+    def isatty(self) -> bool:
+        return self._out.isatty()
+
+    def fileno(self) -> int:
+        return self._out.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._out.encoding
+
+
+def _takes_output(descriptor: int) -> bool:
+    """Say whether a terminal takes output now: one that is halted (Ctrl-S) must not halt the run."""
+    try:
+        return bool(select.select([], [descriptor], [], 0)[1])
+    except (OSError, ValueError):
+        return True  # writing will tell
 
 
 _STYLES = {RunState.COMPLETED: "bold green", RunState.FAILED: "bold red", RunState.CANCELED: "bold yellow"}

@@ -7,17 +7,25 @@ and mistakes in the command line are answered at once.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from allready.cli import do, look, maintenance, plans, replay, running, simulate, steering
-from allready.cli.exits import FAILED, INTERRUPTED, tell
+from allready.cli import do, first_process, look, maintenance, plans, replay, running, simulate, steering
+from allready.cli.exits import FAILED, INTERRUPTED, SIGNALED, tell
+from allready.cli.signals import Stopped, stop
 from allready.errors import AllreadyError
+
+LEAVE_TIME = 0.5
+"""Seconds at exit for threads that are about to end."""
 
 app = typer.Typer(
     name="allready",
@@ -59,9 +67,40 @@ simulate.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    first_process.step_aside()
+    _open_standard_files()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
     # at exit all would be collected once more, object by object: a third of a second with a model's library
     atexit.register(gc.freeze)
-    sys.exit(run(arguments))
+    _leave(run(arguments))
+
+
+def _open_standard_files() -> None:
+    """Have something at the three standard descriptors: what is opened next must not get one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit, without waiting for threads that tasks have left behind."""
+    deadline = time.monotonic() + LEAVE_TIME
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                with contextlib.suppress(OSError):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +115,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Stopped as signaled:
+        return SIGNALED + signaled.number
     except BrokenPipeError:
         # whoever read our output has had enough (`allready list | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,7 +18,7 @@ import typer
 from allready.agents.usage import Usage
 from allready.cli import exits
 from allready.cli.planning_view import PlanningView, choose_view
-from allready.cli.running import SIGNALS
+from allready.cli.signals import heard_by
 from allready.cli.tables import count
 from allready.cli.text import clean, clean_line, duration_text, usage_text
 from allready.errors import TaskError
@@ -96,13 +96,17 @@ class _Writing:
 
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                loop.add_signal_handler(number, self._stop, number, task)
+
+        def hear(number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._stop, number, task)
+
         request = self.request
         models = Models(request.model)
         try:
-            with self.view:  # at once: the provider's library can take a second to be imported
+            with (
+                heard_by(hear),
+                self.view,
+            ):  # at once: the provider's library can take a second to be imported
                 planner = LlmPlanner(
                     models.get(),
                     list(request.agents.values()),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self, TextIO
 
+from allready.cli.exits import say
 from allready.cli.options import json_line
+from allready.cli.outlet import Outlet
 from allready.cli.tables import hint
 from allready.cli.text import clean, clean_line, duration_text, usage_text
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
@@ -48,7 +51,12 @@ class Display:
         self.session = session
         self.store = store
         """As it was given on the command line."""
+        self._out: TextIO = sys.stdout
+        """Where it is shown."""
         self._descriptor = STDOUT
+        self._outlet: Outlet | None = None
+        self._trouble: OSError | None = None
+        """Why it can't be shown any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +66,57 @@ class Display:
     ) -> None:
         return None
 
+    # --- writing
+
+    def begin_to_write(self) -> None:
+        """Have `write` wait for no reader from now on, if it is a real output that is written to."""
+        if self._out is not sys.__stdout__:
+            return
+        loop = asyncio.get_running_loop()
+
+        def failed(error: OSError) -> None:
+            loop.call_soon_threadsafe(self._leave_unseen, error)
+
+        self._out.flush()
+        self._outlet = Outlet(self._descriptor, failed)
+
+    def write(self, text: str) -> None:
+        """Write to our output."""
+        if self._outlet is not None:
+            self._outlet.write(text.encode(self._out.encoding, "backslashreplace"))
+            return
+        with self.unless_broken():
+            self._out.write(text)
+
+    def flush(self) -> None:
+        """See to it that all that was written is on its way."""
+        if self._outlet is None:
+            with self.unless_broken():
+                self._out.flush()
+
+    def hurry(self) -> None:
+        """Drop what nobody has read yet; called by a signal's handler at the end."""
+        if self._outlet is not None:
+            self._outlet.abandon()
+
+    @contextlib.contextmanager
+    def unless_broken(self) -> Iterator[None]:
+        """Write to our output; if it takes no more, leave the run so that it can be resumed."""
+        try:
+            yield
+        except OSError as error:
+            self._leave_unseen(error)
+
+    def _leave_unseen(self, error: OSError) -> None:
+        """Stop the run, so that it can be resumed: nobody reads what it says, or there is no room for it."""
+        if self._trouble is None:
+            self._trouble = error
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), self._descriptor)
+            self.session.interrupt()
+
+    # --- what is shown
+
     def observe(self, events: Sequence[JournalEvent]) -> None:
         """Take events, in order, that have become durable."""
 
@@ -66,28 +125,20 @@ class Display:
 
     def interrupted(self, first: bool) -> None:
         """Take note of a signal."""
-        print(
-            "\nstopping; the run can be resumed. Once more to kill." if first else "killing", file=sys.stderr
-        )
+        say("\nstopping; the run can be resumed. Once more to kill." if first else "killing")
 
     def store_away(self, reason: str | None) -> None:
         """Say that the run waits for its store, and why; None: that it goes on."""
-        print(store_text(reason), file=sys.stderr)
+        say(store_text(reason))
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Say how the run ended."""
+        if self._outlet is not None:
+            self._outlet.drain()
+        if self._trouble is not None:
+            say(f"allready: the output can't be written any more: {self._trouble.strerror}")
         if result.status is RunState.PAUSED and self.session.store is not None:
-            print(next_steps_text(self.session, stopped_by, self.store), file=sys.stderr)
-
-    @contextlib.contextmanager
-    def unless_broken(self) -> Iterator[None]:
-        """Write to our output; if nobody reads it any more, leave the run so that it can be resumed."""
-        try:
-            yield
-        except BrokenPipeError:
-            with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), self._descriptor)
-            self.session.interrupt()
+            say(next_steps_text(self.session, stopped_by, self.store))
 
 
 def next_steps_text(session: Session, stopped_by: int | None, store: str | None) -> str:
@@ -115,8 +166,6 @@ class JsonLines(Display):
 
     def __init__(self, session: Session, store: str | None = None) -> None:
         super().__init__(session, store)
-        self._out: IO[str] = sys.stdout
-        """Where the lines go; while the run goes on, what is written to stdout goes to stderr."""
         self._held: dict[str, Any] | None = None
         """The end of the run, to be told together with how its tasks ended."""
         self._seq = 0
@@ -125,10 +174,12 @@ class JsonLines(Display):
     def __enter__(self) -> Self:
         if self._out is sys.__stdout__:
             self._out.flush()
-            self._descriptor = os.dup(STDOUT)
-            self._out = open(self._descriptor, "w", encoding=self._out.encoding, closefd=False)
-            os.dup2(sys.stderr.fileno(), STDOUT)  # for whatever a task starts, too
+            self._descriptor = os.dup(
+                STDOUT
+            )  # while the run goes on, what is written to stdout goes to stderr
             self._stack.callback(os.dup2, self._descriptor, STDOUT)
+            self.begin_to_write()
+            os.dup2(sys.stderr.fileno(), STDOUT)  # for whatever a task starts, too
         self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
@@ -147,8 +198,7 @@ class JsonLines(Display):
                 self._held = view
             else:
                 self._write(view)
-        with self.unless_broken():
-            self._out.flush()
+        self.flush()
 
     def interrupted(self, first: bool) -> None:
         """Say nothing: the events tell."""
@@ -160,8 +210,7 @@ class JsonLines(Display):
             JournalEvent(self._seq, self.session.clock(), f"run.{result.status}", None, None, None),
         )
         self._write({**last, **self._end_view(result)})
-        with self.unless_broken():
-            self._out.flush()
+        self.flush()
         super().finish(result, stopped_by)
 
     def _end_view(self, result: RunResult) -> dict[str, Any]:
@@ -169,8 +218,7 @@ class JsonLines(Display):
         return run_view(result.status, tasks, error=result.error, answer=result.answer, usage=result.usage)
 
     def _write(self, view: dict[str, Any]) -> None:
-        with self.unless_broken():
-            self._out.write(json_line(view))
+        self.write(json_line(view))
 
 
 class Quiet(Display):
@@ -179,14 +227,12 @@ class Quiet(Display):
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Name what failed."""
         if result.answer is not None:
-            with self.unless_broken():
-                print(clean(result.answer))
-                sys.stdout.flush()
+            self.write(clean(result.answer) + "\n")
+            self.flush()
         if result.status in {RunState.FAILED, RunState.CANCELED}:
-            reason = clean_line(result.error or "")
-            print(f"run {short_id(result.id)} {result.status}: {reason}", file=sys.stderr)
+            say(f"run {short_id(result.id)} {result.status}: {clean_line(result.error or '')}")
         for line in _unfinished(self.session):
-            print(line, file=sys.stderr)
+            say(line)
         super().finish(result, stopped_by)
 
 
@@ -199,26 +245,29 @@ class PlainLines(Display):
         self._many = len(session.scheduler.graph) > MANY_TASKS
         self._next_sum = 0.0
 
+    def __enter__(self) -> Self:
+        self.begin_to_write()
+        return self
+
     def observe(self, events: Sequence[JournalEvent]) -> None:
         """Print what happened."""
-        with self.unless_broken():
-            for event in events:
-                if self._began is None:
-                    self._began = event.at
-                    self._say(event.at, self._head())
-                text = self._line(event)
-                if text is not None:
-                    self._say(event.at, text)
-            if self._many and events and events[-1].at >= self._next_sum:
-                self._next_sum = events[-1].at + SUM_EVERY
-                self._say(events[-1].at, counts_text(self.session))
-            sys.stdout.flush()
+        for event in events:
+            if self._began is None:
+                self._began = event.at
+                self._say(event.at, self._head())
+            text = self._line(event)
+            if text is not None:
+                self._say(event.at, text)
+        if self._many and events and events[-1].at >= self._next_sum:
+            self._next_sum = events[-1].at + SUM_EVERY
+            self._say(events[-1].at, counts_text(self.session))
+        self.flush()
 
     def _head(self) -> str:
         return head_text(self.session)
 
     def _say(self, at: float, text: str) -> None:
-        print(f"{at - (self._began or at):7.1f} s  {text}")
+        self.write(f"{at - (self._began or at):7.1f} s  {text}\n")
 
     def _line(self, event: JournalEvent) -> str | None:
         data = event.data or {}
@@ -236,15 +285,12 @@ class PlainLines(Display):
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
-        with self.unless_broken():
-            print()
-            for line in summary(self.session, result):
-                print(line)
-            if result.answer is not None:
-                print(f"\n{clean(result.answer)}\n")
-            for line in closing_lines(self.session, result, self.store):
-                print(line)
-            sys.stdout.flush()
+        lines = ["", *summary(self.session, result)]
+        if result.answer is not None:
+            lines += ["", clean(result.answer), ""]
+        lines += closing_lines(self.session, result, self.store)
+        self.write("".join(f"{line}\n" for line in lines))
+        self.flush()
         super().finish(result, stopped_by)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from contextlib import ExitStack
+import os
+import threading
+from contextlib import ExitStack, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -28,11 +29,14 @@ from allready.cli.options import (
     print_json,
     variables_of,
 )
+from allready.cli.signals import Stopped, heard_by
 from allready.cli.tables import hint
 from allready.core.states import RunState
 from allready.errors import StoreError, UserError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from allready.cli.progress import Display
     from allready.engine.outcome import RunResult
     from allready.engine.session import Session
@@ -44,8 +48,10 @@ EXIT_CODES = {
     RunState.PAUSED: exits.PAUSED,
     RunState.CANCELED: exits.CANCELED,
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""A terminal's Ctrl-C, a container's stop, a closed terminal: each leaves a run that can be resumed."""
+HELD_UP = 2.0
+"""Seconds after a second signal until the event loop is given up, because a task's code holds it up."""
+LAST_WORDS = 1.0
+"""Seconds for what is said then: whoever should read it may not."""
 
 
 def register(app: typer.Typer) -> None:
@@ -159,51 +165,106 @@ def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
 
 def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> int:
     """Drive a run to its end in the foreground, showing it; gives the exit code."""
-    import asyncio
+    from allready.cli.event_loop import run_to_end
 
-    from allready.cli.progress import choose_display
-    from allready.engine.views import short_id
+    foreground = _Foreground(session, store)
+    with heard_by(foreground.hear):
+        from allready.cli.progress import choose_display
 
-    display = choose_display(session, json=json, quiet=quiet, store=store)
-    foreground = _Foreground(session, display)
-    try:
-        result = asyncio.run(foreground.drive())
-    except StoreError as error:
-        exits.tell(error)
-        again = hint("resume", short_id(session.id), store=store)
-        print(f"allready: the run was stopped; when the store works again: {again}", file=sys.stderr)
-        return exits.FAILED if foreground.signal is None else exits.SIGNALED + foreground.signal
-    display.finish(result, foreground.signal)
+        display = foreground.display = choose_display(session, json=json, quiet=quiet, store=store)
+        try:
+            result = run_to_end(foreground.drive(display))
+        except StoreError as error:
+            exits.tell(error)
+            exits.say(f"allready: the run was stopped; when the store works again: {foreground.resume}")
+            return exits.FAILED if foreground.signal is None else exits.SIGNALED + foreground.signal
+        finally:
+            foreground.ended = True
+        display.finish(result, foreground.signal)
     if foreground.signal is not None and result.status is RunState.PAUSED:
         return exits.SIGNALED + foreground.signal
     return EXIT_CODES[result.status]
 
 
 class _Foreground:
-    """A run, what shows it, and the signals that reach this process."""
+    """A run, what shows it, and the signals that reach this process.
 
-    def __init__(self, session: Session, display: Display) -> None:
+    The first signal pauses the run, the second one kills what does not stop. If a task's code holds up the
+    event loop, all ends there and then: the run is left as after `kill -9`, and can be resumed.
+    """
+
+    def __init__(self, session: Session, store: str | None) -> None:
+        from allready.engine.views import short_id
+
         self._session = session
-        self._display = display
+        self.resume = hint("resume", short_id(session.id), store=store)
+        self.display: Display | None = None
         self.signal: int | None = None
         """The first that came."""
+        self.ended = False
+        """Whether the run has ended, and only its summary is left to be told."""
+        self._loop: AbstractEventLoop | None = None
+        self._unheard = 0
+        """Signals of which the event loop does not know yet."""
+        self._late = False
 
-    async def drive(self) -> RunResult:
+    async def drive(self, display: Display) -> RunResult:
         from asyncio import get_running_loop
 
-        loop = get_running_loop()
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                loop.add_signal_handler(number, self._interrupt, number)
-        self._session.observe(self._display.observe)
-        self._session.on_output = self._display.output
-        self._session.on_store = self._display.store_away
-        with self._display:
-            return await self._session.drive(wait_for_person=self._display.asks)
+        from allready.agents.leftovers import carried_by_children, end_leftovers
+        from allready.agents.threads import in_thread
 
-    def _interrupt(self, number: int) -> None:
-        first = self.signal is None
-        if first:
+        session = self._session
+        session.observe(display.observe)
+        session.on_output = display.output
+        session.on_store = display.store_away
+        self._loop = get_running_loop()
+        for _ in range(self._unheard):  # that came before there was a loop
+            self._loop.call_soon(self._interrupt)
+        with display, carried_by_children(session.id) as mark:
+            try:
+                return await session.drive(wait_for_person=display.asks)
+            finally:  # what functions started in this process has no attempt that would have ended it
+                await in_thread(lambda: end_leftovers(session.id, {mark}), "allready leftovers")
+
+    def hear(self, number: int, _frame: FrameType | None) -> None:
+        """Take a signal, whatever is being done at the moment."""
+        if self.ended:
+            if self._late or self.display is None:
+                raise Stopped(number)
+            self._late = True
+            self.display.hurry()
+            return
+        again = self.signal is not None
+        if not again:
             self.signal = number
-        self._display.interrupted(first)
+        self._unheard += 1
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self._interrupt)
+        if again:
+            watchdog = threading.Timer(HELD_UP, self._end_if_held_up)
+            watchdog.daemon = True
+            watchdog.start()
+
+    def _interrupt(self) -> None:
+        assert self.display is not None
+        first, self._interrupted = not self._interrupted, True
+        self.display.interrupted(first)
         self._session.interrupt()
+        self._unheard -= 1
+
+    _interrupted = False
+
+    def _end_if_held_up(self) -> None:
+        """End this process and all that it started, if the event loop has not heard of the signals."""
+        if not self._unheard or self.ended:
+            return
+        from allready.agents.leftovers import end_leftovers
+
+        end_leftovers(self._session.id, grace=0)
+        text = f"allready: a task's code holds up everything else: killed; go on with: {self.resume}"
+        words = threading.Thread(target=exits.say, args=[text], daemon=True)
+        words.start()
+        words.join(LAST_WORDS)
+        os._exit(exits.SIGNALED + (self.signal or 0))

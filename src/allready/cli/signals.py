@@ -1,0 +1,40 @@
+"""Signals that ask this process to stop: a terminal's Ctrl-C, a container's stop, a closed terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """A signal came while nothing was under way that has to be ended in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    """Leave whatever is being done; the handler where there is no better one."""
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def heard_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have a handler called for each signal, in the main thread between any two steps of Python code.
+
+    Not by the event loop, which a task's code may hold up. Signals that are ignored (as under nohup) stay so.
+    """
+    before = {}
+    try:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
