@@ -22,14 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import postgres
+from tests.crash.choice import DIVISOR, crashes_of, sample
 from tests.crash.places import STORES, Place, place
 from tests.crash.plans import PLANS
 from tests.crash.trial import Crash, Result, Trial, Zygote
 
 OUTSIDE = 20
 """Kills from outside, at random moments, of each plan."""
-DIVISOR = 10
-"""`--number N`: one in so many is from outside."""
 
 
 @dataclass
@@ -60,30 +59,6 @@ class Row:
             self.outside += result.crash.point is None
         elif result.crash is not None:
             self.missed.append(str(result.crash))
-
-
-def crashes_of(clean: Result, outside: int, chance: random.Random) -> Iterator[Crash]:
-    """Give all points of a run, and some moments of its processes."""
-    for process, trace in sorted(clean.traces.items()):
-        for point in trace:
-            yield Crash(process, point)
-    for _ in range(outside):
-        process = chance.choice(sorted(clean.seconds))
-        yield Crash(process, None, chance.uniform(0.0, clean.seconds[process]))
-
-
-def sample(crashes: Sequence[Crash], number: int, chance: random.Random) -> list[Crash]:
-    """Give so many of these; kinds of points that are rare are not left out for those that are frequent."""
-    kinds: dict[str, list[Crash]] = {}
-    for crash in chance.sample(crashes, len(crashes)):
-        kinds.setdefault(str(crash.point).partition("#")[0], []).append(crash)
-    chosen: list[Crash] = []
-    lists = chance.sample(list(kinds.values()), len(kinds))
-    while len(chosen) < min(number, len(crashes)):
-        for rest in lists:
-            if rest and len(chosen) < number:
-                chosen.append(rest.pop())
-    return chosen
 
 
 class Harness:

@@ -203,8 +203,10 @@ def processes_of(ledger_file: Path) -> list[tuple[int, str]]:
 
 def kill_processes_of(ledger_file: Path) -> list[tuple[int, str]]:
     """Kill what is left of a trial; gives what there was."""
-    found = processes_of(ledger_file)
-    for pid, _ in found:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    found: list[tuple[int, str]] = []
+    while left := processes_of(ledger_file):  # more than once: they may start others meanwhile
+        found += [process for process in left if process not in found]
+        for pid, _ in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
     return found
