@@ -62,7 +62,7 @@ class Place:
             return b"".join(
                 path.name.encode() + path.read_bytes() for path in sorted(self.folder.glob("runs.db*"))
             )
-        dump = [self._server.binaries / "pg_dump", self.url]
+        dump: list[str | Path] = [self._server.binaries / "pg_dump", self.url]
         told = subprocess.run(dump, capture_output=True, check=True).stdout
         return b"\n".join(line for line in told.split(b"\n") if not line.startswith(b"\\"))  # \restrict KEY
 

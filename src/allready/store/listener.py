@@ -38,7 +38,7 @@ class Listener:
         try:
             if self._connection is None:
                 self._begin()
-            elif self._poll.poll(0):
+            else:
                 self._read(self._connection)
             return self._news
         finally:
@@ -65,12 +65,11 @@ class Listener:
 
     def _read(self, connection: psycopg.Connection[Any]) -> None:
         try:
-            self._news += sum(1 for _ in connection.notifies(timeout=0))
+            while self._poll.poll(0):  # also the end of the connection can be read
+                self._news += sum(1 for _ in connection.notifies(timeout=0))
         except psycopg.Error:
             self._drop()
             raise
-        if connection.closed:
-            self._drop()
 
     def _drop(self) -> None:
         if self._connection is not None:

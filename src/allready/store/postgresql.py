@@ -75,9 +75,7 @@ _LOCAL = (
     f"SET LOCAL search_path = {SCHEMA}, pg_temp; SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS}"
 )
 BEGIN_READING = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LOCAL}"
-BEGIN_WRITING = (
-    f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_LOCAL}; SET LOCAL lock_timeout = {LOCK_MS}"
-)
+BEGIN_WRITING = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LOCAL}; SET LOCAL lock_timeout = {LOCK_MS}"
 _STATE = """
 SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
   current_setting('synchronous_commit'), to_regnamespace('allready') IS NOT NULL, ARRAY(

@@ -28,7 +28,11 @@ OUTSIDE = frozenset({"42501", "42P01", "3F000", "3D000"})
 """Rights, tables or the schema are missing: programming errors only to the driver."""
 _MEANINGS = (
     ("53100", "could not extend file", "the server's disk is full; free some space, then resume the run"),
-    ("25006", "read-only transaction", "the server takes no writes: is it a standby? Name the primary"),
+    (
+        "25006",
+        "read-only transaction",
+        "the server takes no writes: is it a standby, or set to read only? Name another one with --store",
+    ),
     ("42P01", "3F000", "tables of the store are missing: was its schema removed, or renamed?"),
     ("55P03", "lock timeout", "another process keeps the run locked; see what it does, then try again"),
     ("40P01", "40001", "another process was in the way; try again"),

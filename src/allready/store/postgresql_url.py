@@ -57,7 +57,7 @@ class Address:
         """Give a URL without a password."""
         parts = {name: str(value) for name, value in self.parts.items() if name not in SECRETS}
         user = f"{quote(parts['user'], safe='')}@" if "user" in parts else ""
-        host, port = parts.get("host", ""), parts.get("port", "")
+        host, port = parts.get("host", ""), parts.get("port", "").strip(",")
         query = ""
         if host.startswith(("/", "@")):  # the folder of a socket
             host, query = "", f"?host={quote(host)}"
