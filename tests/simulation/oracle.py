@@ -167,7 +167,7 @@ class _Judge:
         if event.type == "task.retrying":
             return attempt.how == "failed" and attempt.text == text
         if "not idempotent" in text:
-            return attempt.how in {"lost", "canceled", "deferred", "failed", "permanent"}
+            return attempt.how != "ok" or self.may_be_lost(attempt)
         return attempt.how in {"failed", "permanent", "fatal"} and attempt.text == text
 
     def was_cut_short(self, attempt: Attempt) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from allready.agents.secrets import Redactor
 from allready.agents.usage import Usage
+from allready.errors import LostError, TransientError
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes (UTF-8) of an output that are kept in memory and in the store's row; the whole is in a file."""
@@ -96,14 +97,26 @@ class Attempt:
     """Called before each request to a model; raises `TransientError` if the run's limits leave no room."""
     check_lease: Callable[[], None] | None = None
     """Called right before anything begins that has an effect (a program, a function, a request to a model);
-    raises `LostError` if another process may own the run by now."""
+    raises `TransientError` if another process may own the run by now."""
+    begun: bool = False
+    """Whether anything that has an effect has begun."""
     redactor: Redactor | None = None
     """Blanks the secrets of this process in what is shown or kept."""
 
     def begin(self) -> None:
-        """Say that something with an effect begins now. Raises `LostError`, see `check_lease`."""
+        """Say that something with an effect begins now.
+
+        If another process may own the run by now, that raises `TransientError`, or `LostError` once something
+        has begun: nobody knows then how far the attempt came.
+        """
         if self.check_lease is not None:
-            self.check_lease()
+            try:
+                self.check_lease()
+            except TransientError as error:
+                if self.begun:
+                    raise LostError(str(error)) from error
+                raise
+        self.begun = True
 
     @property
     def idempotency_key(self) -> str:

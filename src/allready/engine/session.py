@@ -28,11 +28,19 @@ from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
 from allready.engine.worker import Worker, current_sub_agent
-from allready.errors import CommandRefused, LeaseLost, LostError, OutsideError, StoreError, StoreUnavailable
+from allready.errors import (
+    CommandRefused,
+    LeaseLost,
+    OutsideError,
+    StoreError,
+    StoreUnavailable,
+    TransientError,
+)
 from allready.plan.plan import DEFAULT_SLOTS, Plan
 from allready.planning.draft import DraftTask
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import CommandRow, Lease, Store
+from allready.store.files import DamagedFile
 from allready.store.lease import LeaseKeeper
 
 if TYPE_CHECKING:
@@ -205,9 +213,9 @@ class Session:
         )
 
     def _check_lease(self) -> None:
-        """Raise `LostError` if another process may own the run right now."""
+        """Raise `TransientError` if another process may own the run right now."""
         if self._journal is not None and not self._journal.holds():
-            raise LostError("the lease on the run ran out before the attempt could begin")
+            raise TransientError("the lease on the run ran out before the attempt could begin")
 
     def _make_journal(
         self, keeper: LeaseKeeper | None, observers: Sequence[Observer]
@@ -300,8 +308,12 @@ class Session:
         assert isinstance(self._journal, StoreJournal)
         try:
             return await self._journal.patiently(self._load_now, tasks)
-        except StoreUnavailable as error:  # the run is being stopped: it was not the attempt that failed
-            raise LostError(str(error)) from error
+        except DamagedFile:
+            raise  # to have it made again is for a person
+        except StoreError as error:  # it is not the attempt that failed, which has not begun
+            if not isinstance(error, StoreUnavailable) and self._loop is not None:
+                self._loop.fail(error)  # as where it can't be written: the run stops, and can be resumed
+            raise TransientError(str(error)) from error
 
     def _load_now(self, tasks: Collection[str]) -> dict[str, TaskResult]:
         assert self.store is not None

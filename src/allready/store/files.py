@@ -16,6 +16,10 @@ from pathlib import Path
 from allready.errors import StoreError
 
 
+class DamagedFile(StoreError):
+    """A file is not the one that the store speaks of."""
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file so that it is whole and on the disk when this returns, or else as it was before.
 
@@ -71,23 +75,23 @@ def sync_folder(folder: Path) -> None:
 def read_checked(path: Path, size: int, sha256: str) -> bytes:
     """Read a file that must be the one that was recorded.
 
-    Raises `StoreError` if it is missing, can't be read, or is not the same any more.
+    Raises `DamagedFile` if it is missing, can't be read, or is not the same any more.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise StoreError(
+        raise DamagedFile(
             f"{path} is missing, but the store says that a result is in it ({size} bytes); "
             "put the file back from a backup, or retry the task to have it made again"
         ) from None
     except OSError as error:
-        raise StoreError(f"could not read {path}: {error.strerror or error}") from error
+        raise DamagedFile(f"could not read {path}: {error.strerror or error}") from error
     found = hashlib.sha256(data).hexdigest()
     if len(data) != size or found != sha256:
         what = (
             f"it has {len(data)} bytes instead of {size}" if len(data) != size else "its SHA-256 is another"
         )
-        raise StoreError(
+        raise DamagedFile(
             f"{path} was changed after the result was recorded ({what}); "
             "put the file back from a backup, or retry the task to have it made again"
         )
