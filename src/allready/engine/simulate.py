@@ -178,7 +178,7 @@ def simulate(workload: Workload, slots: int) -> Simulation:
     run = _Run(workload, slots)
     makespan = run_virtual(run.go()) * run.scale
     bound, bound_by = _bound(workload, slots)
-    spans = sorted(run.spans(), key=lambda span: (span.start, span.slot or 0))
+    spans = sorted(run.spans(), key=lambda span: (span.start, span.slot or 0, span.end))
     taken = sum(span.end - span.start for span in spans if span.slot is not None)
     use = taken / (slots * makespan) if makespan else 0.0
     return Simulation(slots, makespan, spans, use, bound, bound_by, workload.work)
