@@ -37,7 +37,7 @@ def main() -> None:
     for module in WARM:
         importlib.import_module(module)
     if importlib.util.find_spec("psycopg") is not None:
-        importlib.import_module("psycopg")
+        importlib.import_module("allready.store.postgresql")
         importlib.import_module("sqlalchemy.dialects.postgresql.psycopg")
     gc.collect()
     gc.freeze()
