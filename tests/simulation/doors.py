@@ -52,8 +52,7 @@ class StoreFile:
         """Called right before the next COMMIT of a transaction that writes."""
         self.writes = 0
         engine = self.store._database.engine
-        engine.dispose()
-        sa.event.listen(engine, "connect", _be_quick)
+        sa.event.listen(engine, "checkout", _be_quick)
         sa.event.listen(engine, "commit", self._committing)
 
     def _committing(self, connection: sa.Connection) -> None:
@@ -74,8 +73,10 @@ class StoreFile:
         self.store.close()
 
 
-def _be_quick(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
+def _be_quick(connection: Any, record: Any, _proxy: object) -> None:
+    if "quick" not in record.info:
+        record.info["quick"] = True
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def _store_clock() -> float:
