@@ -43,14 +43,15 @@ def test_the_whole_picture(call: Call) -> None:
         "    4  5 min 30 s      1.27   32 %  5 min 30 s         1.00  critical path",
         "",
         "worth it: 2 slots; more save less than 5 %",
-        "critical path: 5 min 30 s: fetch (2 min 0 s) → parse (3 min 0 s) → report (30.0 s)",
+        "critical path: 5 min 30 s: fetch (2 min 0 s) → parse (3 min 0 s) →",
+        "  report (30.0 s)",
         "",
         "with 4 slots:",
         "* fetch   █████████████████████                                        2 min 0 s",
         "  lint    ████████████████                                                90.0 s",
         "* parse                        █████████████████████████████████       3 min 0 s",
-        "* report                                                       █████      30.0 s",
-        "          0 ─────────────────────────────────────────── 5 min 30 s",
+        "* report                                                        █████     30.0 s",
+        "          0 ────────────────────────────────────────────── 5 min 30 s",
         "█ runs   ░ waits for a place   * is on the critical path",
     ]
     assert max(map(cell_len, answer.lines)) <= 80
@@ -70,10 +71,8 @@ def test_waiting_is_drawn(call: Call) -> None:
 def test_without_the_picture(call: Call) -> None:
     write_plan(PLAN)
     lines = call("simulate", "plan.yaml", "--slots", "2", "--gantt", "0").lines
-    assert lines[-2:] == [
-        "tried: 2 slots; more numbers with --slots",
-        "critical path: 5 min 30 s: fetch (2 min 0 s) → parse (3 min 0 s) → report (30.0 s)",
-    ]
+    assert lines[-3] == "tried: 2 slots; more numbers with --slots"
+    assert lines[-1] == "  report (30.0 s)"
 
 
 def test_where_unicode_can_not_be_written_signs_are_ascii() -> None:
@@ -113,7 +112,7 @@ def test_many_tasks_are_drawn_as_the_critical_path_and_the_places(slots: int, ca
     assert places[-1].startswith("  slot 4 " if slots == 4 else "  slot 64")
     assert "█" in places[0]
     assert len(chain + leaves) > MAX_ROWS
-    assert "… 12 more …" in "".join(lines)
+    assert "… 12 more →" in "".join(lines)
 
 
 def test_what_is_assumed_is_said_aloud(call: Call) -> None:

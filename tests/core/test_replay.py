@@ -220,7 +220,7 @@ def test_a_divergence_says_where_and_what_led_to_it() -> None:
     ("inputs", "task", "at", "now"),
     [
         ([["cancel", "a", "a.1"]], "a", None, "wants None"),
-        ([TICK, ["done", "completed"]], None, 0, "wants Spawn(task='a', agent=None, number=1)"),
+        ([TICK, ["done", "completed"]], "a", 0, "wants Spawn(task='a', agent=None, number=1)"),
         ([["command", "approve", "a", 3]], "a", 3, "refuses that: task 'a' needs no approval"),
         ([["command", "resume", None, 3]], None, 3, "refuses that: the run is not paused but created"),
         ([TICK, ["offer", "a"], ["offer", "b"], ["late", "refuse", "c", "x", "pool", 1, 1, 4]], "c", 0,

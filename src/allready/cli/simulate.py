@@ -178,12 +178,12 @@ def _lines(
     yield from _table(tried)
     yield ""
     yield _worth_it(tried)
-    yield _path_line(path)
+    width = screen_width() or WIDTH
+    yield from _path_lines(path, width)
     if picture is None:
         return
     yield ""
     yield f"with {count(picture.slots, 'slot')}:"
-    width = screen_width() or WIDTH
     yield from draw_gantt(picture, [step.task for step in path], width=width, ascii_only=not _has_unicode())
 
 
@@ -254,16 +254,25 @@ def _worth_it(tried: Sequence[Simulation]) -> str:
     return f"worth it: {count(slots, 'slot')}; more save less than {WORTH_IT * 100:.0f} %"
 
 
-def _path_line(path: Sequence[Step]) -> str:
+def _path_lines(path: Sequence[Step], width: int) -> Iterator[str]:
+    """Give the critical path, in as many lines as the width needs."""
+    from allready.cli.tables import width_of
     from allready.cli.text import clean_line, duration_text
 
-    arrow, dots = (" → ", "…") if _has_unicode() else (" -> ", "...")
+    arrow, dots = (" →", "…") if _has_unicode() else (" ->", "...")
     parts = [f"{clean_line(step.task)} ({duration_text(step.seconds)})" for step in path]
     if len(parts) > PATH_NAMES:
         half = PATH_NAMES // 2
-        parts[half:-half] = [f"{dots} {len(parts) - 2 * half:,} more {dots}"]
+        parts[half:-half] = [f"{dots} {len(parts) - 2 * half:,} more"]
     seconds = path[-1].start + path[-1].seconds if path else 0.0
-    return f"critical path: {duration_text(seconds)}: {arrow.join(parts)}"
+    line = f"critical path: {duration_text(seconds)}:"
+    for number, part in enumerate(parts, 1):
+        text = part if number == len(parts) else part + arrow
+        if width_of(f"{line} {text}") > width and line.strip():
+            yield line
+            line = " "
+        line = f"{line} {text}"
+    yield line
 
 
 # --- for programs -----------------------------------------------------------------------------------------

@@ -150,13 +150,13 @@ class Replay:
     def _expect(self, entry: list[Any], matches: Callable[[Action], bool]) -> None:
         action = next(self._batch, None)
         if action is None or not matches(action):
-            raise self._diverged(entry, f"wants {action}", task_of(entry))
+            raise self._diverged(entry, f"wants {action}", task_of(entry) or _task_wanted(action))
         self.decisions += 1
 
     def _no_more_actions(self, entry: list[Any]) -> None:
         action = next(self._batch, None)
         if action is not None:
-            raise self._diverged(entry, f"wants {action}", None if isinstance(action, Done) else action.task)
+            raise self._diverged(entry, f"wants {action}", _task_wanted(action))
 
     def _compare_events(self, recorded: Iterator[Change]) -> None:
         scheduler = self.scheduler
@@ -203,6 +203,10 @@ def task_of(entry: list[Any]) -> str | None:
         place = 1
     task = entry[place] if place is not None and place < len(entry) else None
     return task if isinstance(task, str) else None
+
+
+def _task_wanted(action: Action | None) -> str | None:
+    return None if action is None or isinstance(action, Done) else action.task
 
 
 def _decided(change: Change) -> tuple[Any, ...]:

@@ -74,7 +74,7 @@ def write_recording(recording: Recording, path: Path) -> None:
         "format": FORMAT,
         "version": VERSION,
         "seed": recording.seed,
-        "timeout": recording.timeout,
+        "timeout": None if recording.timeout is None else float(recording.timeout),
         "open": recording.open,
         "final": final,
     }
