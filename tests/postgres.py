@@ -271,10 +271,15 @@ class PostgresServer:
         return int(found[0][0])
 
     def cut_connections(self, url: str) -> int:
-        """End all connections to a database; gives how many."""
+        """End all connections to a database, and wait until they have; gives how many."""
         name = url.rpartition("/")[2]
-        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        return len(self.execute(ended))
+        of_it = f"FROM pg_stat_activity WHERE datname = '{name}'"
+        ended = {pid for pid, _ in self.execute(f"SELECT pid, pg_terminate_backend(pid) {of_it}")}
+        deadline = time.monotonic() + PATIENCE
+        while ended & {pid for (pid,) in self.execute(f"SELECT pid {of_it}")}:
+            assert time.monotonic() < deadline, "the connections don't end"
+            time.sleep(LOOK_EVERY)
+        return len(ended)
 
 
 def _user_for_it() -> dict[str, Any]:

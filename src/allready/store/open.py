@@ -43,8 +43,11 @@ def open_store(
         if not database.exists():
             if not create:
                 raise StoreMissing(f"the store at {place} is empty: no run was started here yet")
-            _make_folder(database.path or DEFAULT_PATH.absolute())
+            if database.path is not None:
+                _make_folder(database.path)
             database.prepare()
+        if create and database.path is None:  # for the runs' files; others may have made the store elsewhere
+            _make_folder(DEFAULT_PATH.absolute())
         from allready.store.sql import SqlStore
 
         store = SqlStore(database, clock)
