@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -297,6 +298,30 @@ async def test_of_two_processes_only_one_resumes(tmp_path: Path, store: Store) -
     result = await run(crash_program.diamond(), store=store, resume=run_id, agents={})
     assert result.status == "completed"
     assert calls(tmp_path)["second"] == 1
+
+
+async def test_a_run_is_let_go_however_often_its_caller_is_canceled(store: Store) -> None:
+    loop = asyncio.get_running_loop()
+    busy = threading.Event()
+    with ThreadPoolExecutor(1) as only_thread:
+        loop.set_default_executor(only_thread)
+        only_thread.submit(busy.wait)  # letting go has to wait for its turn
+        plan = Plan("canceled")
+        plan.add(asyncio.sleep, id="long", args=[60])
+        session = new_session(plan, store=store, agents={})
+        going = asyncio.create_task(session.drive())
+        while session.status != "running":
+            await asyncio.sleep(0)
+        going.cancel()
+        while store.run(session.id).status != "paused":
+            await asyncio.sleep(0.001)
+        while not only_thread._work_queue.qsize():
+            await asyncio.sleep(0.001)
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
+        busy.set()
+    assert store.run(session.id).owner is None, "nobody renews its lease any more"
 
 
 async def test_cancellation_pauses_so_that_the_run_can_be_resumed(store: Store) -> None:

@@ -36,6 +36,8 @@ from allready.store.open import open_store
 from allready.store.sql import SqlStore
 
 T = TypeVar("T")
+LONGEST_RELEASE = 30.0
+"""Virtual seconds after the end of a process within which it lets the run go."""
 
 
 class StoreFile:
@@ -179,6 +181,8 @@ class Door:
         return lease._replace(taken_at=taken_at)
 
     def renew(self, run_id: str, epoch: int) -> None:
+        if self._process.over.is_set() and self._world.now > self._process.over_at + LONGEST_RELEASE:
+            self._world.problem(f"{self._process.name} is over, and renews its lease")
         self._call("renew", lambda: self._store.renew(run_id, epoch), writes=True)
         self._answer("renew", lost=self._lose_answer())
 

@@ -92,7 +92,9 @@ class Life:
             else:
                 self.older.append(process)
             if self.finished():
-                break
+                await self.wait_for_older()
+                if world.status in RUN_ENDED:  # a wish may have been on its way to one of them
+                    break
             await self.between()
         await self.wait_for_older()
         await asyncio.sleep(AFTERWARDS)
@@ -129,6 +131,7 @@ class Life:
                 self.world.problem(f"{process.name} ends with {type(problem).__name__}: {problem}")
             self.world.count(f"processes: {process.end}")
             self.check_effort(process)
+            process.over_at = self.world.now
             process.over.set()
 
     async def ending(self, process: Driver) -> tuple[str, Exception | None]:
@@ -189,6 +192,8 @@ class Life:
 
     async def wait_for_older(self) -> None:
         for process in self.older:
+            if self.world.holder is process and self.world.status not in RUN_ENDED:
+                continue  # somebody wished that the run goes on
             try:
                 await asyncio.wait_for(process.over.wait(), 800)
             except TimeoutError:

@@ -93,6 +93,7 @@ class Driver(Process):
         self.world = world
         self.kind = kind
         self.over = asyncio.Event()
+        self.over_at = 0.0
         self.end: str | None = None
         """How it ended: `crashed`, `finished`, `lease lost`, `store error`, `refused`, `canceled`."""
         self.points = 0

@@ -274,7 +274,11 @@ class Session:
             self._journal.close()
         if keeper is None or self.store is None or self._lease is None:
             return
-        await asyncio.to_thread(self._release, self.store, self._lease, keeper)
+        loop = asyncio.get_running_loop()
+        releasing = loop.run_in_executor(None, self._release, self.store, self._lease, keeper)
+        # whoever is canceled here again does not wait, but what waits for a thread is done all the same: a
+        # keeper that nobody stops would hold the run for as long as this process lives
+        await asyncio.shield(releasing)
 
     def _release(self, store: Store, lease: Lease, keeper: LeaseKeeper) -> None:
         """Let the run go. That the store does not work now changes nothing of how the run went."""
