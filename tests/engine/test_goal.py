@@ -14,11 +14,12 @@ from allready.agents.definitions import AgentDefinition
 from allready.agents.models import Models, NoModel
 from allready.core.states import RunState
 from allready.engine.outcome import RunResult
+from allready.engine.replay import recorded_inputs, start_replay
 from allready.engine.run import run
 from allready.engine.session import Session
 from allready.engine.start import new_session, resume_session
 from allready.engine.steer import steer
-from allready.engine.views import recorded_inputs, start_replay, stored_run_view
+from allready.engine.views import stored_run_view
 from allready.errors import PlanError
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Limits, Plan

@@ -14,12 +14,11 @@ import pytest
 
 from allready import Plan, run
 from allready.engine import views
+from allready.engine.replay import recorded_inputs, start_replay
 from allready.engine.start import new_session
 from allready.engine.views import (
     last_completed,
     open_tasks,
-    recorded_inputs,
-    start_replay,
     stored_body,
     stored_whys,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +14,6 @@ from allready.agents.output import OUTPUT_FILE
 from allready.agents.process import STDERR_FILE
 from allready.agents.usage import Usage
 from allready.core.graph import TaskGraph, TaskSpec
-from allready.core.history import Replay
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import TaskRecord, recall_refusals, reported_tasks, restore, spec_from_json
 from allready.core.states import (
@@ -44,8 +43,6 @@ WHOLE = 2_000
 """Tasks of a run up to which all are read, whatever is wanted."""
 LATE = 100
 """Completed tasks of a larger run that may be shown as its results."""
-PAGE = 1_000
-"""Rows of inputs that are read at a time."""
 ROUNDS = 100
 """Rounds of the loop in whose inputs is looked for refusals. One that stands is met again in every round."""
 
@@ -389,20 +386,3 @@ def output_now(row: RunRow, task: TaskRow, last: int | None = None) -> bytes:
             return file.read()
     except (KeyError, OSError):
         return (task.output or "").encode() if has_result else b""
-
-
-def start_replay(store: Store, row: RunRow) -> Replay:
-    """Give a replay at the beginning of a stored run."""
-    first = store.tasks(row.id)[: row.options["first_tasks"]]
-    growing = row.options.get("max_tasks") is not None
-    graph = TaskGraph([spec_from_json(task.spec) for task in first], open=growing)
-    return Replay(DagScheduler(graph, seed=row.seed, timeout=row.options["timeout"]))
-
-
-def recorded_inputs(store: Store, run_id: str) -> Iterator[list[Any]]:
-    """Give the inputs of a stored run as they were committed together."""
-    after = 0
-    while rows := store.inputs(run_id, after, PAGE):
-        for row in rows:
-            yield row.data
-        after = rows[-1].seq
