@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.many_runs import CHAIN
-from tests.acceptance.program import PATIENCE, Running, allready, environment, lines_of, wait_until
+from tests.acceptance.program import PATIENCE, Running, allready, environment, has_text, lines_of, wait_until
 from tests.postgres import PostgresServer, StopMode
 
 from allready.core.states import RUN_ENDED
