@@ -120,8 +120,11 @@ class PostgresServer:
         try:
             self._run(binaries / "initdb", "--version")
         except (OSError, subprocess.CalledProcessError):
-            copy = self.folder / "install"
+            copy = self.folder / "install/pgserver/pginstall"
             shutil.copytree(binaries.parent, copy, symlinks=True)
+            libraries = binaries.parents[2] / "pgserver.libs"  # where the binaries of the wheel look for them
+            if libraries.exists():
+                shutil.copytree(libraries, self.folder / "install/pgserver.libs")
             return copy / "bin"
         return binaries
 
