@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from allready.agents.base import Dependency
+from allready.agents.folders import files_below
 from allready.agents.values import MAX_DEPTH, is_deeper, jsonable
 from allready.errors import PermanentError, TaskError
 
 DATA_LIMIT = 1024 * 1024
 """Bytes of the JSON that a command may write to `$ALLREADY_OUTPUT`."""
+MAX_DIGITS = 4_000
+"""Of a whole number in it; Python reads no more than 4,300."""
+SHOWN_PATH = 300
+"""Characters of a path in an error message."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +77,9 @@ def read_data(path: Path) -> Any:
     if not text.strip():
         raise _bad("is empty")
     try:
-        value = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(
+            text.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite, parse_int=_bounded
+        )
     except RecursionError as error:
         raise _bad(f"is nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:
@@ -106,31 +113,46 @@ def _refuse(constant: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is too large a number")
+        raise ValueError(f"{text[:40]} is too large a number")
     return number
 
 
+def _bounded(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits is too long")
+    return int(text)
+
+
 def check_artifacts(folder: Path) -> Path | None:
-    """Give the folder if it holds anything; remove from it what is no file or leads out of it."""
+    """Give the folder if it holds anything; remove from it what is no file or leads out of it.
+
+    Raises `TaskError` if that can't be done: folders without permissions, or too deep for any program.
+    """
+    try:
+        return _check_artifacts(folder)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename and len(str(error.filename)) <= SHOWN_PATH else ""
+        raise TaskError(f"its artifacts can't be looked through: {error.strerror}{where}") from error
+
+
+def _check_artifacts(folder: Path) -> Path | None:
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return None
     root = folder.resolve()
     # first find all, then remove: a link to a link that leads out leads out, too
     for path in [path for path in _not_plain(root) if not path.is_symlink() or _leaves(path, root)]:
-        _log.warning("removed artifact %s: it is no file, or leads out of the artifacts' folder", path)
+        told = repr(str(path))  # its name may hold what steers a terminal
+        _log.warning("removed artifact %s: it is no file, or leads out of the artifacts' folder", told)
         path.unlink(missing_ok=True)
     return folder if any(root.iterdir()) else None
 
 
 def _not_plain(root: Path) -> Iterator[Path]:
     """Give links, sockets, FIFOs and devices below a folder."""
-    for parent, folders, files in os.walk(root):
-        for name in [*folders, *files]:
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                yield path
+    for entry in files_below(root, strict=True):
+        if not entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)
 
 
 def _leaves(link: Path, root: Path) -> bool:

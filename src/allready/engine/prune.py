@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import stat
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from allready.agents.folders import files_below, remove_folder
 from allready.core.states import RUN_ENDED
 from allready.engine.start import runs_folder
 from allready.engine.steer import nobody_drives
@@ -233,31 +232,17 @@ def remove_tree(folder: Path) -> None:
     if not folder.name.endswith(MARK):
         going = folder.with_name(folder.name + MARK)
         if going.exists():
-            _remove_all(going)
+            remove_folder(going)
         folder = folder.rename(going)
-    _remove_all(folder)
-
-
-def _remove_all(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except PermissionError:  # folders that a task made read-only
-        folder.chmod(stat.S_IRWXU)
-        for place, names, _ in os.walk(folder):  # a folder is entered after it was given back its rights
-            for name in names:
-                inner = Path(place, name)
-                if not inner.is_symlink():
-                    inner.chmod(stat.S_IRWXU)
-        shutil.rmtree(folder)
+    remove_folder(folder)
 
 
 def size_of(folder: Path) -> int:
     """Give the bytes of the files in a folder, as far as they can be seen."""
     total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += Path(place, name).lstat().st_size
+    for entry in files_below(folder):
+        with suppress(OSError):
+            total += entry.stat(follow_symlinks=False).st_size
     return total
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import tempfile
 import time
 import weakref
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allready.agents.base import TaskResult
+from allready.agents.folders import remove_quietly
 from allready.agents.secrets import Redactor, secret_values
 from allready.core.events import Change, Completed, Outcome
 from allready.core.scheduler import DagScheduler
@@ -424,7 +424,7 @@ class _TemporaryFolder:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="allready-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        weakref.finalize(self, remove_quietly, self.path)
 
 
 def _add_missing(limits: dict[str, int], more: Mapping[str, int]) -> None:
