@@ -35,7 +35,7 @@ from allready.agents.models import PYTHON, split_name
 from allready.agents.tools.names import OURS_ONLY, READ_ONLY, resolve_tools
 from allready.errors import PlanError, Problem
 from allready.plan.commands import split_command, unsafe_in_shell
-from allready.plan.document import Document, check_plain, sorted_problems
+from allready.plan.document import Document, check_plain, place_in, sorted_problems
 from allready.plan.models import ID_PATTERN, AgentSettings
 from allready.plan.plan import Limits
 from allready.plan.positions import Place, Positions
@@ -224,8 +224,7 @@ def _read_text(path: Path, shown: str) -> str:
     except UnicodeDecodeError as error:
         text, place = "", error.start
     if place >= 0:
-        line, column = data.count(b"\n", 0, place) + 1, place - data.rfind(b"\n", 0, place)
-        raise PlanError([Problem("not text in UTF-8", shown, line, column)])
+        raise PlanError([Problem("not text in UTF-8", shown, *place_in(data, place))])
     return text
 
 

@@ -10,10 +10,12 @@ from typing import Any
 from allready.errors import PlanError, Problem
 from allready.plan.json_positions import json_positions, parse_json
 from allready.plan.positions import Path, Place, Positions
-from allready.plan.yaml_positions import MAX_DEPTH, MAX_DIGITS, TOO_DEEP, parse_yaml
+from allready.plan.yaml_positions import MAX_DEPTH, MAX_DIGITS, TOO_DEEP, parse_yaml, short
 
 MAX_BYTES = 256 * 1024 * 1024
 """Of a plan file: a million tasks fit."""
+LONGEST_MESSAGE = 500
+"""Characters that are said about one thing."""
 
 
 class Document:
@@ -42,6 +44,8 @@ class Document:
 
     def problem(self, message: str, path: Path = (), *, at_key: bool = False) -> Problem:
         """Give the problem with the place of the value at `path` (or of its key), else the path."""
+        if len(message) > LONGEST_MESSAGE:  # for the names in it
+            message = f"{message[: LONGEST_MESSAGE - 1]}…"
         positions = self.positions
         if positions is None:
             return Problem(f"{describe_path(self.value, path)}{message}", self.file)
@@ -56,9 +60,9 @@ def describe_path(value: Any, path: Path) -> str:
             name = value["tasks"][path[1]]["id"]
         except (KeyError, IndexError, TypeError):
             name = None
-        return f"task {name!r}: " if isinstance(name, str) else f"task {path[1] + 1}: "
+        return f"task {short(name)}: " if isinstance(name, str) else f"task {path[1] + 1}: "
     if len(path) >= 2 and path[0] == "agents":
-        return f"agent {path[1]!r}: "
+        return f"agent {short(str(path[1]))}: "
     return f"{path[0]}: " if len(path) >= 2 else ""
 
 
@@ -94,9 +98,13 @@ def _decode(data: str | bytes, file: str | None) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
-        raise PlanError([Problem("not text in UTF-8", file, line, column)]) from None
+        raise PlanError([Problem("not text in UTF-8", file, *place_in(data, error.start))]) from None
+
+
+def place_in(data: bytes, offset: int) -> Place:
+    """Give the place of a byte in a file that is text up to there."""
+    start = data.rfind(b"\n", 0, offset) + 1
+    return Place(data.count(b"\n", 0, offset) + 1, len(data[start:offset].decode("utf-8", "replace")) + 1)
 
 
 def check_plain(document: Document) -> None:

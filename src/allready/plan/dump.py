@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from allready.plan.yaml_positions import TEXT_KEYS
+
 WIDTH = 100
 """Columns at which long text is folded."""
 
@@ -41,9 +43,20 @@ _Dumper.add_implicit_resolver(
 )
 
 
+def _as_read(value: Any, as_text: bool = False) -> Any:
+    """Write numbers as text where they are read as it stands there: `1e-300` could become `1.0e-300`."""
+    if isinstance(value, dict):
+        return {key: _as_read(item, as_text or key in TEXT_KEYS) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_read(item, as_text) for item in value]
+    if as_text and isinstance(value, int | float):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return value
+
+
 def plan_to_yaml(document: Mapping[str, Any]) -> str:
     """Write a plan (`Plan.document`) as YAML that loads to the same plan."""
     ordered = {key: document[key] for key in _KEY_ORDER if key in document}
     ordered.update({key: value for key, value in document.items() if key not in ordered})
-    text = yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+    text = yaml.dump(_as_read(ordered), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
     return str(text)

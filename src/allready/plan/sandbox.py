@@ -17,6 +17,7 @@ from jinja2.visitor import NodeTransformer
 
 from allready.plan.template import GLOBALS, MAX_RENDERED
 from allready.plan.template_work import (
+    ITEM,
     TEXT_METHODS,
     call_cost,
     charge,
@@ -160,7 +161,7 @@ def _check_operands(operator: str, left: Any, right: Any) -> None:
             size = _size(left) + _size(right)
         if size > MAX_RENDERED:
             raise SecurityError(f"the result would be longer than {MAX_RENDERED:,}")
-        charge(max(size, 0))
+        charge(max(size, 0) * (1 if isinstance(left, str) or isinstance(right, str) else ITEM))
 
 
 def _size(value: Any) -> int:

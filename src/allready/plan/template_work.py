@@ -10,13 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from jinja2.exceptions import SecurityError
 from jinja2.filters import make_attrgetter
 
-MAX_WORK = 64 * 1024 * 1024
-"""Characters and items that filling one template may make or look at in all: some seconds."""
+MAX_WORK = 32 * 1024 * 1024
+"""Characters that filling one template may make or look at in all: some seconds."""
+ITEM = 8
+"""What an item of a list weighs beside its own characters."""
 STEP = 16
 """What a round of a loop, a call, a filter or an operator weighs by itself."""
 SCANNED = 64
@@ -45,34 +48,30 @@ def charge(units: int = 0) -> None:
         raise SecurityError("it takes too much time or memory")
 
 
-def left() -> int:
-    """Give how much may still be taken."""
-    found = getattr(_state, "left", None)
-    return MAX_WORK if found is None else int(found)
-
-
 def size_of(value: Any) -> int:
-    """Give about how many characters a value has when it is written; more than is `left` counts as that."""
+    """Give about how many characters a value has when it is written, what it holds twice counted twice."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, int):
         return value.bit_length() // 3
-    if not isinstance(value, list | tuple | dict | set | frozenset):
-        return len(value) if isinstance(value, Sized) and type(value).__module__ == "builtins" else 1
-    limit, size = left(), 0
-    todo: list[Any] = [value]
-    while todo and size <= limit:
-        item = todo.pop()
-        if isinstance(item, dict):
-            size += 2 * len(item)
-            todo += item.keys()
-            todo += item.values()
-        elif isinstance(item, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return _size_of_all(value, {})
+    return ITEM * len(value) if isinstance(value, Sized) and type(value).__module__ == "builtins" else 1
+
+
+def _size_of_all(value: Iterable[Any], known: dict[int, int]) -> int:
+    """Add up what a container holds. `known` has those that were seen: each is gone through once."""
+    known[id(value)] = MAX_WORK  # for one that holds itself
+    size = 0
+    items = chain(value.keys(), value.values()) if isinstance(value, dict) else value
+    for item in items:
+        size += ITEM
+        if isinstance(item, str | bytes):
             size += len(item)
-            if len(item) <= limit:
-                todo += item
-        else:
-            size += len(item) if isinstance(item, str | bytes) else 1
+        elif isinstance(item, list | tuple | dict | set | frozenset):
+            inner = known.get(id(item))
+            size += _size_of_all(item, known) if inner is None else inner
+    known[id(value)] = size
     return size
 
 
@@ -100,7 +99,10 @@ def made(value: Any) -> Any:
     """Charge for what a call has made, and give it; what gives its items later is charged for each."""
     if hasattr(value, "__next__"):
         return rounds(value)
-    charge(len(value) if isinstance(value, str | bytes | list | tuple | dict) else 0)
+    if isinstance(value, str | bytes):
+        charge(len(value))
+    else:
+        charge(ITEM * len(value) if isinstance(value, list | tuple | dict) else 0)
     return value
 
 
