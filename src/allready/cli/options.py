@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from allready.plan.plan import Limits
     from allready.store.contract import Store
 
+MAX_DIGITS = 20
+"""Of a number in the environment."""
+SHOWN = 100
+"""Characters of an argument that a message repeats."""
+
 StoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="Where runs are kept. Default: sqlite:///.allready/runs.db"),
@@ -97,10 +102,11 @@ def _read(path: Path, table: tuple[str, ...], problems: list[Problem]) -> dict[s
         content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        if table and isinstance(error, ValueError):
+    except (OSError, ValueError, RecursionError) as error:
+        if table and not isinstance(error, OSError):
             return {}  # somebody else's file: they will tell
-        problems.append(Problem(f"can't be read: {error}", path.name))
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        problems.append(Problem(f"can't be read: {reason}", path.name))
         return {}
     for name in table:
         content = content.get(name, {}) if isinstance(content, dict) else {}
@@ -108,7 +114,7 @@ def _read(path: Path, table: tuple[str, ...], problems: list[Problem]) -> dict[s
 
 
 def _from_text(key: str, text: str) -> Any:
-    if key == "max_parallel" and text.strip().isdecimal():
+    if key == "max_parallel" and text.strip().isdecimal() and len(text) <= MAX_DIGITS:
         return int(text)
     if key == "quiet":
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
@@ -137,7 +143,7 @@ def variables_of(given: list[str] | None) -> dict[str, str]:
     for text in given or []:
         name, sign, value = text.partition("=")
         if not sign or not name:
-            raise UserError(f"--set {text}: write --set NAME=VALUE")
+            raise UserError(f"--set {text[:SHOWN]}: write --set NAME=VALUE")
         found[name] = value
     return found
 

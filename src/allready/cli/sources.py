@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -64,7 +65,7 @@ def warn_of(used: Iterable[AgentDefinition]) -> None:
 
 
 def _read(source: str, variables: Mapping[str, str], agents: Mapping[str, AgentDefinition]) -> Plan:
-    if _REFERENCE.fullmatch(source) and not Path(source).exists():
+    if _REFERENCE.fullmatch(source) and not os.path.exists(source):  # noqa: PTH110 - Path raises for long names
         if variables:
             raise UserError("--set fills the variables of plan files; a plan from Python has its own")
         return _import(source)

@@ -15,6 +15,8 @@ from allready.store.schema import runs, tasks
 LATEST = "latest"
 NAME_MINIMUM = 4
 """Characters of a beginning of a run's id. It takes more to tell runs of one minute apart (see UUIDv7)."""
+LONGEST = 200
+"""Characters of a name that are looked at: no run and no task has a longer one."""
 SHOWN = 10
 """Candidates in an error message."""
 _COMPARED = 2_000
@@ -26,7 +28,8 @@ _IDS = sa.select(runs.c.id).order_by(runs.c.id.desc())
 
 def find_run(connection: sa.Connection, url: str, name: str) -> str:
     """Give the id for an id, an unambiguous beginning of one, or `latest`. Raises `RunNotFound`."""
-    wanted = clean(name.strip()) or ""
+    name = shown(name)
+    wanted = name.strip()
     exact = _IDS.limit(1) if wanted == LATEST else _IDS.where(runs.c.id == wanted)
     found = connection.execute(exact).scalar()
     if found is not None:
@@ -50,6 +53,12 @@ def find_run(connection: sa.Connection, url: str, name: str) -> str:
     )
 
 
+def shown(name: str) -> str:
+    """Give a name that somebody wrote, as a database and a message can take it."""
+    text = clean(name) or ""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
 def not_found(connection: sa.Connection, url: str, name: str) -> RunNotFound:
     """Make the error for a run that isn't there, with what could have been meant."""
     ids = connection.execute(_IDS.limit(_COMPARED)).scalars().all()
@@ -65,6 +74,7 @@ def no_task(connection: sa.Connection, run_id: str, task_id: str) -> UserError:
     """Make the error for a task that isn't there, with what could have been meant."""
     of_run = sa.select(tasks.c.id).where(tasks.c.run_id == run_id).order_by(tasks.c.index)
     ids = connection.execute(of_run.limit(_COMPARED)).scalars().all()
+    task_id = shown(task_id)
     similar = get_close_matches(task_id, ids, 3, 0.5)
     if similar:
         advice = f"did you mean {' or '.join(similar)}?"
