@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,6 +90,22 @@ class Running:
         raise AssertionError(
             f"the program ended ({self.process.wait()}) without {kind} {task}: {self.errors.read_text()}"
         )
+
+    def wait_for_any(self, wanted: Collection[tuple[str, str]]) -> dict[str, Any]:
+        """Read events up to one of these types and tasks."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            self.events.append(event)
+            if (event["type"], event.get("task", "")) in wanted:
+                return event
+        raise AssertionError(f"the program ended ({self.process.wait()}): {self.errors.read_text()}")
+
+    def drain(self) -> int:
+        """Read what there is of its output, the last line of a killed process may be cut; the exit code."""
+        assert self.process.stdout is not None
+        self.process.stdout.read()
+        return self.process.wait(PATIENCE)
 
     def end(self) -> int:
         """Read all events to the end; gives the exit code."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from allready.agents.base import Attempt, TaskResult
 from allready.agents.exchange import check_artifacts, put_dependencies, read_data
+from allready.agents.folders import remove_quietly
 from allready.agents.leftovers import ATTEMPT_VARIABLE, RUN_VARIABLE, enter_ancestors
 from allready.agents.output import without_last_newline
 from allready.agents.process import Finished, run_process
@@ -66,9 +68,18 @@ class CommandAgent:
         cwd = attempt.base_dir / place
         env = task_environment(attempt, own) | _make_places(attempt)
         redactor = Redactor(secret_values(env))
-        finished = await run_process(
-            argv, attempt=attempt, cwd=cwd, env=env, redactor=redactor, stdin=self._stdin(attempt)
-        )
+        try:
+            finished = await run_process(
+                argv, attempt=attempt, cwd=cwd, env=env, redactor=redactor, stdin=self._stdin(attempt)
+            )
+            return await self._result(attempt, argv, finished, redactor)
+        except BaseException:
+            drop_data(attempt.folder)
+            raise
+
+    async def _result(
+        self, attempt: Attempt, argv: list[str], finished: Finished, redactor: Redactor
+    ) -> TaskResult:
         result = TaskResult(
             output=without_last_newline(finished.output),
             output_file=finished.output_file,
@@ -77,7 +88,7 @@ class CommandAgent:
                 lambda: check_artifacts(attempt.folder / ARTIFACTS_FOLDER), "artifacts"
             ),
         )
-        if finished.exit_code not in command.success_codes:
+        if finished.exit_code not in self._command.success_codes:
             raise TaskError(redactor.text(failure_text(argv[0], finished)), result)
         result.data = _take_data(attempt.folder / DATA_FILE, redactor, result)
         return result
@@ -133,6 +144,16 @@ def _make_places(attempt: Attempt) -> dict[str, str]:
     except OSError as error:
         raise TaskError(f"the attempt's files can't be written: {error}") from error
     return places
+
+
+def drop_data(folder: Path) -> None:
+    """Remove what an attempt has written for us alone: nobody has blanked the secrets in it."""
+    path = folder / DATA_FILE
+    if path.is_dir() and not path.is_symlink():
+        remove_quietly(path)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _take_data(path: Path, redactor: Redactor, result: TaskResult) -> Any:

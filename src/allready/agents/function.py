@@ -13,6 +13,7 @@ from typing import Any
 
 from allready.agents.base import OUTPUT_LIMIT, Attempt, TaskResult
 from allready.agents.output import OUTPUT_FILE, clean_text, cut_middle, without_last_newline
+from allready.agents.secrets import Redactor
 from allready.agents.threads import as_failure, in_thread, result_of
 from allready.agents.values import is_model, jsonable
 from allready.errors import PermanentError, TaskError
@@ -42,7 +43,7 @@ class FunctionAgent:
 
     async def run(self, attempt: Attempt) -> TaskResult:
         """Call the function; its value is `data`, and its text form `output`. Raises as `call`."""
-        return to_result(await self.call(attempt), attempt.folder)
+        return to_result(await self.call(attempt), attempt.folder, attempt.redactor)
 
     async def call(self, attempt: Attempt) -> Any:
         """Call the function and give its value.
@@ -89,13 +90,16 @@ async def _guarded(work: Awaitable[Any]) -> Any:
         raise failure from error
 
 
-def to_result(value: Any, folder: Path) -> TaskResult:
-    """Give a function's value as a result; a text beyond `OUTPUT_LIMIT` goes to the folder whole."""
+def to_result(value: Any, folder: Path, redactor: Redactor | None = None) -> TaskResult:
+    """Give a function's value as a result; a text beyond `OUTPUT_LIMIT` goes to the folder whole.
+
+    Of a value that is no result yet, the text has its secrets blanked by `redactor`; the data stays as it is.
+    """
     if value is None:
         return TaskResult()
     if isinstance(value, TaskResult):
         return value
-    text = text_form(value)
+    text = text_form(value) if redactor is None else redactor.text(text_form(redactor.json(value)))
     if len(text) * 4 > OUTPUT_LIMIT and len(text.encode("utf-8", "replace")) > OUTPUT_LIMIT:
         path = folder / OUTPUT_FILE
         try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from allready.agents.base import Attempt, TaskResult
 from allready.agents.command import failure_text, task_environment
@@ -21,8 +21,6 @@ from allready.agents.threads import in_thread
 from allready.agents.values import jsonable
 from allready.errors import PermanentError, TaskError, TransientError
 
-CALL_FILE = "call.json"
-RESULT_FILE = "result.json"
 STDOUT_FILE = "stdout.txt"
 """What the function prints; `output.txt` is for its value."""
 
@@ -39,7 +37,7 @@ class IsolatedAgent:
 
     async def run(self, attempt: Attempt) -> TaskResult:
         """Call the function; its value is `data`, and its text form `output`. Raises as `call`."""
-        result = to_result(await self.call(attempt), attempt.folder)
+        result = to_result(await self.call(attempt), attempt.folder, attempt.redactor)
         result.exit_code = 0
         return result
 
@@ -52,27 +50,24 @@ class IsolatedAgent:
         """
         env = task_environment(attempt, {})
         redactor = Redactor(secret_values(env))
-        folder = attempt.folder.absolute()
-        self._write_call(folder)
-        try:
+        # what it is called with and what it gives may be secret: neither is ever in a file that has a name
+        with _nameless() as given:
             finished = await run_process(
-                [sys.executable, "-P", "-m", "allready.agents.isolated_process", str(folder / CALL_FILE)],
+                [sys.executable, "-P", "-m", "allready.agents.isolated_process", str(given.fileno())],
                 attempt=attempt,
                 cwd=attempt.base_dir,
                 env=env,
                 redactor=redactor,
+                stdin=self._call(),
                 output_file=STDOUT_FILE,
+                pass_fds=[given.fileno()],
             )
-            answer = await in_thread(lambda: _read_answer(folder / RESULT_FILE), "allready result")
-        finally:
-            for name in (CALL_FILE, RESULT_FILE):  # they may hold secrets
-                with contextlib.suppress(OSError):
-                    (folder / name).unlink()
+            answer = await in_thread(lambda: _read_answer(given), "allready result")
         if answer is None or "error" in answer:
             raise _failure(answer and answer["error"], finished, redactor)
         return answer["value"]
 
-    def _write_call(self, folder: Path) -> None:
+    def _call(self) -> bytes:
         reference, script = locate(self._function)
         call = {
             "function": reference,
@@ -80,14 +75,8 @@ class IsolatedAgent:
             "args": jsonable(list(self._args)),
             "kwargs": jsonable(dict(self._kwargs)),
             "path": [str(Path(entry).absolute()) for entry in sys.path],
-            "result": str(folder / RESULT_FILE),
         }
-        try:
-            path = folder / CALL_FILE
-            path.touch(mode=0o600)
-            path.write_text(json.dumps(call), encoding="utf-8")
-        except OSError as error:
-            raise TaskError(f"the function's call can't be written to {folder}: {error.strerror}") from error
+        return json.dumps(call).encode()
 
 
 def locate(call: Callable[..., Any]) -> tuple[str, str | None]:
@@ -124,10 +113,19 @@ def locate(call: Callable[..., Any]) -> tuple[str, str | None]:
     return f"__main__:{name}", str(Path(script).absolute())
 
 
-def _read_answer(path: Path) -> dict[str, Any] | None:
+def _nameless() -> IO[bytes]:
     try:
-        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
-    except FileNotFoundError:
+        return tempfile.TemporaryFile(buffering=0)
+    except OSError as error:
+        raise TaskError(f"there is no place for what the function gives: {error.strerror}") from error
+
+
+def _read_answer(file: IO[bytes]) -> dict[str, Any] | None:
+    """Read what the process has written as the last thing it did; None if it did not get so far."""
+    file.seek(0)
+    try:
+        return json.loads(file.read())  # type: ignore[no-any-return]
+    except ValueError:
         return None
 
 

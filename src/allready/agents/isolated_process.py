@@ -1,9 +1,9 @@
-"""The inside of a process that runs one function: `python -m allready.agents.isolated_process CALL_FILE`.
+"""The inside of a process that runs one function: `python -m allready.agents.isolated_process DESCRIPTOR`.
 
-The call file is JSON: `function` (`module:qualified.name`), `script` (the file to load where the module was
-a script, else null), `args`, `kwargs`, `path` (for `sys.path`), `result` (the file to write). The result file
-is JSON with either `value`, or `error` with `type`, `message`, `kind` and `retry_after`. The other side is
-in `isolated`.
+The call comes on standard input, as JSON: `function` (`module:qualified.name`), `script` (the file to load
+where the module was a script, else null), `args`, `kwargs`, `path` (for `sys.path`). The result goes to the
+descriptor, as JSON with either `value`, or `error` with `type`, `message`, `kind` and `retry_after`. The
+other side is in `isolated`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Callable
 from functools import reduce
 from importlib.machinery import SourceFileLoader
-from pathlib import Path
 from typing import Any
 
 from allready.agents.values import jsonable
@@ -83,21 +82,22 @@ def _describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-def main(call_file: str) -> int:
+def main(result: int) -> int:
     """Make the call; gives the exit code: 0 if the function returned, 1 if it raised."""
-    call = json.loads(Path(call_file).read_bytes())
+    os.set_inheritable(result, False)  # what the function starts has no business with it
+    call = json.loads(sys.stdin.buffer.read())
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
     sys.path[:] = call["path"]
     try:
         answer = {"value": jsonable(_call(call))}
     except BaseException as error:
         traceback.print_exc()
         answer = {"error": _describe(error)}
-    result = Path(call["result"])
-    partial = result.with_suffix(".partial")
-    partial.write_text(json.dumps(answer), encoding="utf-8")
-    partial.replace(result)  # whole or not at all, should this process be killed
+    with open(result, "wb") as file:
+        file.write(json.dumps(answer).encode())
     return 1 if "error" in answer else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(int(sys.argv[1])))

@@ -40,6 +40,12 @@ EXIT_POLL = 0.02
 CHUNK = 256 * 1024
 """Bytes read from a pipe in one go."""
 STDERR_FILE = "stderr.txt"
+LOOK_AT_DISK = 16 * 1024 * 1024
+"""Bytes of an output between two looks at how much room its disk has left."""
+RESERVE = 256 * 1024 * 1024
+"""Bytes that outputs leave free on their disk: the store may be on it, and without it the run can't go on."""
+RESERVED_PART = 0.05
+"""But no more than this part of a small disk."""
 
 _SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
 """Errors of a start that may well succeed later."""
@@ -68,20 +74,22 @@ async def run_process(
     redactor: Redactor,
     stdin: bytes | None = None,
     output_file: str = OUTPUT_FILE,
+    pass_fds: Sequence[int] = (),
 ) -> Finished:
     """Run a program to its end, and end all that it started.
 
     `env` is the whole environment; it must hold the ids of the run and the attempt. `stdin` None stands for
-    /dev/null. The outputs go to `output_file` and `stderr.txt` in the attempt's folder. Raises
-    `PermanentError` if there is no such program or directory, `TransientError` if the system is short of
-    something, `TaskError` if the output can't be kept, and `CancelledError` when it was stopped: asked at the
-    first cancellation (SIGTERM, after the attempt's grace SIGKILL), forced at the second. Background
-    processes may write for another `DRAIN_TIME` after the program's own end; then they are ended, too.
+    /dev/null; `pass_fds` are descriptors that it gets as they are. The outputs go to `output_file` and
+    `stderr.txt` in the attempt's folder. Raises `PermanentError` if there is no such program or directory,
+    `TransientError` if the system is short of something, `TaskError` if the output can't be kept, and
+    `CancelledError` when it was stopped: asked at the first cancellation (SIGTERM, after the attempt's grace
+    SIGKILL), forced at the second. Background processes may write for another `DRAIN_TIME` after the program
+    has ended; then they are ended, too.
     """
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_create(attempt.folder / name)) for name in (output_file, STDERR_FILE)]
         attempt.begin()
-        process = _start(argv, cwd, env, stdin)
+        process = _start(argv, cwd, env, stdin, pass_fds)
         child = stack.enter_context(contextlib.closing(_Child(process, attempt)))
         assert process.stdout is not None
         assert process.stderr is not None
@@ -106,7 +114,7 @@ def _cannot_keep(path: str | Path, error: OSError) -> TaskError:
 
 
 def _start(
-    argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes | None
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes | None, pass_fds: Sequence[int]
 ) -> subprocess.Popen[bytes]:
     if not argv or not argv[0]:
         raise PermanentError("there is no program to run: the command is empty")
@@ -123,6 +131,7 @@ def _start(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
     except ValueError as error:  # NUL, or text that can't be encoded
         raise PermanentError(
@@ -195,6 +204,8 @@ class _Pipe:
         self._on_text = on_text
         self._on_error = on_error
         self._broken = False
+        self._unlooked = 0
+        """Bytes written since the last look at the disk."""
         self.kept = BoundedText()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(pipe.fileno(), False)
@@ -214,6 +225,7 @@ class _Pipe:
         if self._broken:
             return
         try:
+            self._look_at_disk(len(data))
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -223,6 +235,20 @@ class _Pipe:
         except Exception as error:
             self._broken = True  # the rest is read and dropped, so that the child is not held up
             self._on_error(_cannot_keep(self._file.name, error) if isinstance(error, OSError) else error)
+
+    def _look_at_disk(self, more: int) -> None:
+        """Raise `TaskError` when a flood of output is about to fill the disk."""
+        self._unlooked += more
+        if self._unlooked < LOOK_AT_DISK:
+            return
+        self._unlooked = 0
+        disk = os.fstatvfs(self._file.fileno())
+        free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        if free < min(RESERVE, size * RESERVED_PART):
+            raise TaskError(
+                f"its output has filled the disk of {self._file.name} ({free // 1024**2} MiB are left); "
+                "the command was ended"
+            )
 
     def close(self) -> None:
         """Read no more; can be called again."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from allready.cli.progress import counts_text
+from allready.cli.progress import counts_text, shown
 from allready.cli.text import clean_line
 from allready.core.graph import TaskNode
 from allready.core.states import AWAITING_APPROVAL
@@ -81,7 +81,7 @@ class Asker:
             self._console.print()
 
     def _ask_about(self, node: TaskNode) -> None:
-        title = clean_line(self._session.plan.tasks[node.id].title or "")
+        title = clean_line(shown(self._session.plan.tasks[node.id].title or ""))
         named = f"{node.id} ({title})" if title else node.id
         if node.state is AWAITING_APPROVAL:
             self._questions.append(Question(node.id, f"{named} waits for approval", APPROVAL))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from allready.agents.secrets import Redactor, secret_values
 from allready.cli.exits import say
 from allready.cli.options import json_line
 from allready.cli.outlet import Outlet
@@ -343,10 +344,15 @@ def plan_line(event: JournalEvent) -> str:
             return "planned    the plan is complete"
 
 
+def shown(text: str) -> str:
+    """Give a text of the plan with its secrets blanked: what is shown is often kept."""
+    return Redactor(secret_values(os.environ)).text(text)
+
+
 def head_text(session: Session) -> str:
     """Give the run in a line."""
     count = len(session.scheduler.graph)
-    goal = clean_line(session.plan.goal) or clean_line(session.plan.source or "")
+    goal = clean_line(shown(session.plan.goal)) or clean_line(session.plan.source or "")
     tasks = "being planned" if session.scheduler.graph.open else f"{count} task{'s' * (count != 1)}"
     return f"run {short_id(session.id)}: {goal} ({tasks}, {session.pool.max_concurrent} at a time)"
 

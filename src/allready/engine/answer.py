@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from allready.agents.base import Dependency, TaskResult
+from allready.agents.secrets import Redactor, secret_values
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
 from allready.plan.plan import ANSWER, Plan
@@ -67,4 +69,5 @@ def answer_of(
     from allready.planning.aggregator import compose
 
     note = graph[ANSWER].error if ANSWER in graph and graph[ANSWER].state is FAILED else None
-    return compose(plan.goal, outputs, missing(graph, plan), note=note)
+    text = compose(plan.goal, outputs, missing(graph, plan), note=note)
+    return Redactor(secret_values(os.environ)).text(text)  # goal and titles are the plan's own

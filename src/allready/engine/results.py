@@ -9,18 +9,19 @@ import inspect
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from allready.agents.base import OUTPUT_LIMIT, TaskResult
+from allready.agents.command import drop_data
 from allready.agents.function import text_form, to_result
 from allready.agents.output import without_last_newline
 from allready.agents.secrets import Redactor
 from allready.agents.values import jsonable
-from allready.core.states import COMPLETED
+from allready.core.states import CANCELING, COMPLETED, RUNNING
 from allready.errors import PermanentError, TaskError
 from allready.plan.imports import import_object
 from allready.plan.plan import Function, Prompt, Task
@@ -328,6 +329,13 @@ def result_of_row(row: TaskRow, run_folder: Path) -> TaskResult:
         exit_code=row.exit_code,
         artifacts=artifacts if artifacts.is_dir() else None,
     )
+
+
+def drop_unfinished(rows: Iterable[TaskRow], run_folder: Path) -> None:
+    """Remove what attempts that never ended had written for us alone: secrets in it were not blanked."""
+    for row in rows:
+        if row.state in {RUNNING, CANCELING}:
+            drop_data(attempt_folder(run_folder, row.id, row.attempts))
 
 
 def read_results(store: Store, run_id: str, folder: Path, indexes: Collection[int]) -> dict[str, TaskResult]:

@@ -22,6 +22,7 @@ from allready.core.states import RUN_ENDED, RunState
 from allready.engine.budget import remembered
 from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
+from allready.engine.results import drop_unfinished
 from allready.engine.session import MonotonicClock, Session, driven_here
 from allready.errors import PlanError, Problem, RunOwned, UserError
 from allready.plan.imports import use_folder
@@ -186,6 +187,7 @@ def resume_session(
         rows = store.tasks(run_id)
         compiled = _compile_again(row, rows, plan, pool, models, limits)
         end_leftovers(run_id)
+        drop_unfinished(rows, Path(row.folder))
         session = Session(
             run_id,
             compiled,

@@ -14,6 +14,7 @@ from allready.core.snapshot import spec_from_json
 from allready.core.steering import for_people
 from allready.engine.budget import remembered
 from allready.engine.journal import RunExtra, StoreJournal
+from allready.engine.results import drop_unfinished
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
 from allready.errors import CommandRefused, RunOwned
@@ -93,7 +94,9 @@ def decide_pending(store: Store, run_id: str) -> None:
     lease = store.acquire(run_id, this_process())
     try:
         end_leftovers(run_id)
-        _decide(store, store.run(run_id), lease)
+        row = store.run(run_id)
+        drop_unfinished(store.tasks(run_id), Path(row.folder))
+        _decide(store, row, lease)
     finally:
         store.release(run_id, lease.epoch)
 
