@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -429,6 +430,68 @@ def test_a_server_that_is_away_is_told_and_news_are_heard_after_it(
     wait_until(lambda: not store.changed(RUN), "it is silent again")
     store.add_command(RUN, "cancel")
     wait_until(lambda: store.changed(RUN), "it hears again")
+
+
+class Proxy:
+    """Stands between a client and a server; when it is frozen, it takes what comes and hands nothing on."""
+
+    def __init__(self, port: int) -> None:
+        self._to = ("127.0.0.1", port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._flows = threading.Event()
+        self._flows.set()
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(self._to)
+                self._sockets += [client, server]
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._flows.wait()
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        self._flows.clear()
+        try:
+            yield
+        finally:
+            self._flows.set()
+
+    def close(self) -> None:
+        self._flows.set()
+        for each in (self._listening, *self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+def test_a_server_that_hangs_is_not_waited_for_without_end(
+    postgres: PostgresServer, postgres_url: str, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = store.acquire(RUN, this_process())
+    proxy = Proxy(postgres.port)
+    try:
+        behind = open_store(postgres_url.replace(f":{postgres.port}/", f":{proxy.port}/"))
+        assert [run.id for run in behind.runs()] == [RUN]
+        with monkeypatch.context() as patch, proxy.frozen():
+            patch.setattr(postgresql, "LONGEST_ANSWER", 0.2)
+            with pytest.raises(StoreUnavailable, match=r"does not answer in time.*did not answer within"):
+                behind.commit(RUN, lease.epoch, Batch(changes("a"), number=1))
+        assert behind.commit(RUN, lease.epoch, Batch(changes("a"), number=1)) == 1
+        behind.close()
+    finally:
+        proxy.close()
 
 
 # --- connections ------------------------------------------------------------------------------------------

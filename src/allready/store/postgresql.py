@@ -21,10 +21,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.abc import PQGen
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util.queue import Empty
 
@@ -35,6 +36,7 @@ from allready.store.database import ServerState
 from allready.store.listener import Listener
 from allready.store.postgresql_url import Address
 
+T = TypeVar("T")
 SCHEMA = "allready"
 CHANNEL = "allready_commands"
 """Commands of people are told here; the payload is the run's id."""
@@ -53,6 +55,10 @@ PATIENCE = 0.01
 """Seconds to wait for a connection that is in use, before another one is opened; that takes about as long."""
 LONGEST_WAIT = 30.0
 """Seconds to wait for one if there are to be no more."""
+LONGEST_ANSWER = 120.0
+"""Seconds to wait for an answer: none of our statements takes as long, waiting for locks included."""
+LOOK_FOR_SIGNALS = 0.1
+"""Seconds after which a waiting connection sees that Ctrl-C was pressed."""
 LOCK_MS = 15_000
 """How long is waited for a lock: longer than a suspended process can hold it."""
 MIGRATION_LOCK_MS = 60_000
@@ -282,7 +288,24 @@ def _leave_server(server: _Server) -> None:
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection whose loss is told once: by what failed, not again by the rollback after it."""
+    """A connection that does not wait for ever, and whose loss is told once: not by a rollback again."""
+
+    def wait(self, gen: PQGen[T], interval: float = LOOK_FOR_SIGNALS, timeout: float | None = None) -> T:
+        """Wait for an answer of the server. Raises `psycopg.OperationalError` if it takes too long.
+
+        The network notices a machine that is gone, but not a server that hangs, or a proxy.
+        """
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        begun = time.monotonic()
+        try:
+            return super().wait(gen, interval, LONGEST_ANSWER)
+        except psycopg.OperationalError as error:
+            if time.monotonic() - begun < LONGEST_ANSWER:
+                raise
+            self.close()
+            reason = f"the server did not answer within {LONGEST_ANSWER:.0f} s: timeout expired"
+            raise psycopg.OperationalError(reason) from error
 
     def rollback(self) -> None:
         """Undo the transaction; with the connection it is gone anyway."""
