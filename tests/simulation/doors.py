@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from tests.simulation.processes import PROCESS, Crashed, SteppingKeeper, this_process
 from tests.simulation.world import EPOCH, Driver, World
 
+from allready.agents import llm as llm_module
 from allready.core.events import Outcome
 from allready.engine import loop as loop_module
 from allready.engine import results as results_module
@@ -335,6 +336,7 @@ def simulated() -> Generator[None]:
             (sql_module, {"is_alive": _lives}),
             (loop_module, {"SubAgentManager": _inline_pool}),
             (worker_module, {"in_thread": _in_thread}),
+            (llm_module, {"in_thread": _in_thread}),
             (results_module, {"write_synced": _write_synced, "sync_folder": _sync_folder}),
             (files_module, {"sync_folder": _sync_folder}),
         ):

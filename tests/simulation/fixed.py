@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation.plans import add
 from tests.simulation.work import Behaviour
@@ -24,6 +25,8 @@ class Fixed:
     """Task → what it does after so many ends of its work that are on the record; the last goes on."""
     visits: Sequence[tuple[float, str, str | None]] = ()
     """When people say what, in virtual seconds."""
+    grows: Sequence[Mapping[str, Any]] = ()
+    """Tasks that a planner writes while it runs; then `make` is not asked."""
     undecided: bool = False
     """Whether the states of tasks depend on when it crashed."""
 
@@ -133,6 +136,16 @@ FIXED: dict[str, Fixed] = {
         script={f"t{number}": [Behaviour(1.5)] for number in range(4)},
         visits=[(0.6, "pause", None), (0.6, "pause", None), (3.0, "resume", None), (3.2, "skip", "t3")],
         undecided=True,
+    ),
+    "growing": Fixed(
+        Plan,
+        grows=[
+            {"id": "facts"},
+            {"id": "numbers"},
+            {"id": "sum", "depends_on": ["facts", "numbers"]},
+            {"id": "check", "depends_on": ["sum"]},
+        ],
+        script={"facts": [Behaviour(0.1, "429", 2.0), OK], "numbers": [FAILS, OK]},
     ),
     "canceled": Fixed(
         steered,

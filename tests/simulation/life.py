@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.simulation.doors import SimPool, StoreFile, door, simulated
 from tests.simulation.fixed import Fixed
+from tests.simulation.growing import growing_session
 from tests.simulation.oracle import judge
 from tests.simulation.plans import random_plan
 from tests.simulation.processes import Crashed, ProcessLoop, State
@@ -155,7 +156,9 @@ class Life:
         world = self.world
         store = door(world, self.file, process)
         pool = SimPool(world, process, world.plan.max_parallel or 5, resources={}, grace=5.0)
-        if world.run_id is None:
+        if world.grows:
+            session = growing_session(world, world.grows, store, pool)
+        elif world.run_id is None:
             session = new_session(world.plan, store=store, pool=pool, agents={}, seed=world.seed & 0xFFFFFFFF)
         else:
             session = resume_session(store, world.run_id, pool=pool)
@@ -371,7 +374,7 @@ def play(
         loop.set_exception_handler(lambda _, context: _unhandled(world, context))
         world.plan = plan
         if fixed is not None:
-            world.script, world.visits = fixed.script, fixed.visits
+            world.script, world.visits, world.grows = fixed.script, fixed.visits, fixed.grows
         world.log(f"{faults}")
         try:
             await Life(world, file).play()

@@ -117,18 +117,14 @@ def this_process() -> Process:
 
 
 def _close(task: asyncio.Task[Any]) -> None:
+    """Lead a coroutine out of all that it is in; `close()` would leave behind what waits in a `finally`."""
     coroutine = task.get_coro()
-    assert coroutine is not None
+    assert isinstance(coroutine, Coroutine)
     for _ in range(CLOSINGS):
         try:
-            coroutine.close()
-        except RuntimeError as error:  # it waits in a `finally`: once more
-            if "ignored GeneratorExit" not in str(error):
-                return
+            coroutine.throw(Crashed())
         except BaseException:
             return  # what code of a dead process raises is nobody's concern
-        else:
-            return
 
 
 class _Handle(asyncio.Handle):

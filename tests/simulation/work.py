@@ -120,7 +120,7 @@ async def pass_time(world: World, sub_agent: SubAgent, chosen: Behaviour, attemp
 def finish(world: World, attempt: Attempt, chosen: Behaviour) -> str:
     text = f"{attempt.task} at call {attempt.count}"
     if chosen.holds is not None:
-        SUB_AGENT.get().hold_place(asyncio.sleep(chosen.holds))
+        SUB_AGENT.get().hold_place(asyncio.create_task(asyncio.sleep(chosen.holds)))
     end = "429" if world.now < world.storm_until and not world.calm else chosen.end
     match end:
         case "failed":

@@ -149,6 +149,8 @@ class World:
         self.visits: Sequence[tuple[float, str, str | None]] = ()
         """When people say what; then they do nothing but to decide what they are asked."""
         self.visited = 0
+        self.grows: Sequence[Mapping[str, Any]] = ()
+        """Tasks that a planner writes while the run goes on."""
         self.plan: Plan = Plan()
         self.run_id: str | None = None
         self.names: list[str] = []
