@@ -287,8 +287,8 @@ for place in sys.argv[1:]:
     finally:
         path.parent.chmod(0o755)
     assert len(told) == 3, told
-    assert "check the rights" in told[0]
-    assert "check the rights" in told[1]
+    assert "change its rights" in told[0]
+    assert "change its rights" in told[1]
     assert "can't be made: Permission denied" in told[2]
     assert [entry.name for entry in path.parent.iterdir()] == ["runs.db"]
 

@@ -37,6 +37,8 @@ _SETTINGS = (
 """Of a task, in the words of plan files."""
 _URGENT = ("running", "canceling", "failed", "awaiting_approval", "ready", "skipped", "canceled", "pending")
 """States in the order in which a large run's table takes tasks; the newest completed ones come last."""
+LONGEST = 2_000
+"""Characters of a line of it."""
 ANSWER_LINES = 100_000
 """The same of an answer: it is what the run was for, and is shown whole."""
 
@@ -202,6 +204,8 @@ def _block(text: str, limit: int, more: str, indent: int = 2) -> Iterator[str]:
         left_out = len(lines) - limit
         lines[first : len(lines) - (limit - first)] = [f"[… {left_out:,} lines left out{more}]"]
     for line in lines:
+        if len(line) > LONGEST and limit < ANSWER_LINES:
+            line = f"{line[:LONGEST]} [… {len(line) - LONGEST:,} characters left out{more}]"
         yield (" " * indent + line).rstrip()
 
 

@@ -38,6 +38,9 @@ from allready.store.statements import Statements
 CHUNK = 1000
 """Rows that are made and written at a time, and values in one IN."""
 
+_NONSENSE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What reading rows raises that are not as they were written: no JSON, no numbers, no text."""
+
 _runs, _tasks, _events, _inputs, _commands = (
     schema.runs,
     schema.tasks,
@@ -314,7 +317,7 @@ class SqlStore:
             row = connection.execute(query.where(_runs.c.id == rows.clean(run_id))).first()
             if row is None:
                 raise self._not_found(connection, run_id)
-        return rows.run_of(row[1:], rows.plan_of(row[0]) if plan else None)
+            return rows.run_of(row[1:], rows.plan_of(row[0]) if plan else None)
 
     def plan_of_task(self, run_id: str, task_id: str) -> dict[str, Any]:
         """Give what the run's plan says of a task."""
@@ -323,7 +326,7 @@ class SqlStore:
             text = connection.execute(query).scalar()
             if text is None:
                 raise self._not_found(connection, run_id)
-        return rows.task_in_plan(text, task_id)
+            return rows.task_in_plan(text, task_id)
 
     def find_run(self, name: str) -> str:
         """Give the id for an id, an unambiguous beginning of one, or `latest`."""
@@ -460,8 +463,12 @@ class SqlStore:
     def _reading(self) -> Iterator[sa.Connection]:
         """Give a connection that sees the store as it is at its first query."""
         self._check_open()
-        with self._explained(), self._database.engine.begin() as connection:
-            yield connection
+        try:
+            with self._explained(), self._database.engine.begin() as connection:
+                yield connection
+        except _NONSENSE as error:
+            what = f"{type(error).__name__}: {error}"
+            raise StoreError(f"{self.url} is damaged; restore it from a backup ({what})") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:

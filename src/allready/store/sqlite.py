@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -36,6 +37,8 @@ CACHE_KIB = 16 * 1024
 COMPACT_BYTES = 1024 * 1024
 COMPACT_SHARE = 0.1
 """Free bytes, and their share of the file, from which on it is worth it to write the file anew."""
+LOG_BYTES = 16 * 1024 * 1024
+"""The log is cut down to this when it begins anew after something large (a run with very many tasks)."""
 _WAL_RETRY = 0.005
 """Seconds between two tries to switch a file to WAL while another process does the same."""
 _WRITE = {"allready_write": True}
@@ -62,8 +65,10 @@ class SqliteDatabase:
             connect_args={"timeout": busy_seconds, "isolation_level": None, "check_same_thread": False},
         )
         sa.event.listen(self.engine, "connect", _set_up)
-        sa.event.listen(self.engine, "begin", _begin)
+        sa.event.listen(self.engine, "begin", self._begin)
         self.writer = self.engine.execution_options(**_WRITE)
+        self._in_use: dict[Path, tuple[int, int]] = {}
+        """File → device and inode, as it was when the first transaction had begun."""
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
         self._versions: dict[str, int] = {}
@@ -103,10 +108,16 @@ class SqliteDatabase:
             if not self.path.is_file():
                 raise StoreError(f"{self.path} is not a file; name another store with --store")
             size = self.path.stat().st_size
+            lost = size == 0 and self._log.exists() and self._log.stat().st_size > 0
         except OSError as error:
             raise StoreError(f"{self.path} can't be looked at: {error.strerror}") from error
         if 0 < size < _SMALLEST:
             raise StoreError(self.explain(sqlite3.DatabaseError("file is not a database")))
+        if lost:  # SQLite would remove the log
+            raise StoreError(
+                f"{self.path} is empty, but {self._log.name} is not: it was cut off; restore it from a "
+                "backup, or move both away to begin a new store; nothing was changed"
+            )
         return size > 0
 
     def prepare(self) -> None:
@@ -158,11 +169,44 @@ class SqliteDatabase:
             check_same_thread=False,
         )
 
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-wal")
+
     # --- in use -----------------------------------------------------------------------------------------
 
     def now(self, connection: sa.Connection) -> float:  # noqa: ARG002
         """Give the time: all who use the file share this machine's clock."""
         return time.time()
+
+    def _begin(self, connection: sa.Connection) -> None:
+        write = bool(connection.get_execution_options().get("allready_write"))
+        connection.connection.cursor().execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        self._check_files(write=write)
+
+    def _check_files(self, *, write: bool) -> None:
+        """Raise `StoreError` if the files were removed or replaced while we have them open.
+
+        Nobody else would notice: what is written to a file without a name is written well, and lost. The log
+        and its index are there from the first writing on; they go with the last connection of all processes,
+        and the pool keeps one of ours.
+        """
+        index = self.path.with_name(f"{self.path.name}-shm")
+        for file in (self.path, self._log, index) if write else (self.path,):
+            try:
+                found = os.stat(file)  # noqa: PTH116 - in every transaction
+                now = found.st_dev, found.st_ino
+            except OSError:
+                now = None
+            before = self._in_use.get(file)
+            if before is None and now is not None:
+                self._in_use[file] = now
+            elif before != now or (file == self.path and now is None):
+                what = "removed" if now is None else "replaced by another file"
+                raise StoreError(
+                    f"{file} was {what} while it was in use: what happens now can't be recorded; put it back "
+                    "({self.path.name}, …-wal and …-shm belong together), then resume the run"
+                )
 
     def lock_for_migration(self, connection: sa.Connection) -> None:
         """Do nothing: a transaction that writes keeps all others from writing."""
@@ -224,18 +268,53 @@ class SqliteDatabase:
         text = str(error)
         for sign, meaning in _MEANINGS:
             if sign in text:
-                return f"{self.path}: {meaning} ({text})"
+                more = self._obstacle() if meaning in (_NO_WRITING, _NO_OPENING) else None
+                return f"{self.path}: {more or meaning} ({text})"
         return f"{self.path}: the store does not work: {text}"
 
+    def _obstacle(self) -> str | None:
+        """Say what keeps us from opening or writing the file; None if that can't be seen."""
+        folder = self.path.parent
+        if not folder.is_dir():
+            return f"there is no folder {folder}; make it first, or name another store with --store"
+        for place in (self.path, folder):
+            try:
+                if os.statvfs(place).f_flag & os.ST_RDONLY:
+                    return (
+                        "the file system is read-only, but a store is written even when it is only looked "
+                        f"at; copy it ({self.path.name}*) to another place, and name that with --store"
+                    )
+            except OSError:
+                continue
+        for place in (self.path, self._log, folder):
+            # not os.access: that asks for the real user
+            if place.exists() and not os.access(place, os.R_OK | os.W_OK, effective_ids=_EFFECTIVE):
+                return (
+                    f"you may not write {'into' if place is folder else 'to'} {place}; change its rights (a "
+                    "store is written even when it is only looked at), or name another one with --store"
+                )
+        return None
 
+
+_EFFECTIVE = os.access in os.supports_effective_ids
+_NO_WRITING = "the store can't be written; check the rights of the file and its folder"
+_NO_OPENING = "the store can't be opened; check the rights of the file and its folder"
+_DAMAGED = "the database is damaged; restore it from a backup, or move it away to begin a new one"
 _MEANINGS = (
     ("database is locked", "another process keeps the store locked; see what it does, then try again"),
     ("not a database", "this is no SQLite database; name another file with --store; nothing was changed"),
     ("malformed", "the database is damaged; restore it from a backup, or move it away to begin a new one"),
-    ("disk is full", "the disk is full; free some space, then resume the run"),
-    ("disk I/O error", "the disk does not take what is written; is it full? Then resume the run"),
-    ("readonly", "the store can't be written; check the rights of the file and its folder"),
-    ("unable to open", "the store can't be opened; check the rights of the file and its folder"),
+    (
+        "not decode to UTF-8",
+        "the database is damaged; restore it from a backup, or move it away to begin anew",
+    ),
+    ("disk is full", "the disk is full; free some space, then try again (a run that was stopped: resume it)"),
+    (
+        "disk I/O error",
+        "the disk does not do what it should; is it full, or a quota used up? Then try again",
+    ),
+    ("readonly", _NO_WRITING),
+    ("unable to open", _NO_OPENING),
 )
 
 
@@ -247,8 +326,4 @@ def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-
-
-def _begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("allready_write")
-    connection.connection.cursor().execute("BEGIN IMMEDIATE" if write else "BEGIN")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
