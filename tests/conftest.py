@@ -1,6 +1,7 @@
 """Under CI a test must not skip: what a user's machine may lack is there, and a skip would hide a hole."""
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -11,7 +12,11 @@ for name in list(os.environ):  # no test asks a provider, whoever runs it
     if name.endswith("_API_KEY") or name in {"OPENAI_BASE_URL", "OLLAMA_BASE_URL", "ALLREADY_MODEL"}:
         del os.environ[name]
 
-ALLOWED_SKIPS = ("this file system takes only names in UTF-8",)
+ALLOWED_SKIPS = (
+    "this file system takes only names in UTF-8",
+    "this system makes no namespaces for processes",
+    "this user may not mount a disk of its own",
+)
 """Beginnings of reasons that are about the machine, and that no installation mends."""
 
 
@@ -70,3 +75,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/runs.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many inputs, points and the like tests have tried: what they recorded as `tried: WHAT`."""
+    tried: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, count in report.user_properties:
+            if name.startswith("tried: ") and isinstance(count, int):
+                tried[name.removeprefix("tried: ")] += count
+    if tried:
+        terminalreporter.section("tried")
+        for what, total in sorted(tried.items()):
+            terminalreporter.line(f"{total:>12,} {what}")
+        terminalreporter.line(f"{tried.total():>12,} in all")

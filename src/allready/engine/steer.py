@@ -17,7 +17,7 @@ from allready.engine.journal import RunExtra, StoreJournal
 from allready.engine.results import drop_unfinished
 from allready.engine.session import MonotonicClock
 from allready.engine.start import clock_of, last_event_at, take_up
-from allready.errors import CommandRefused, RunOwned
+from allready.errors import CommandRefused, LeaseLost, RunOwned
 from allready.plan.plan import DEFAULT_SLOTS
 from allready.store.contract import Lease, Owner, RunRow, Store
 from allready.store.owners import is_alive, this_process
@@ -73,7 +73,7 @@ def _let_owner_or_decide(store: Store, run_id: str) -> Owner | None:
         return row.owner
     try:
         decide_pending(store, run_id)
-    except RunOwned:
+    except (RunOwned, LeaseLost):  # lost to another thread of this process, which is the same owner
         return store.run(run_id).owner
     return None
 
