@@ -9,7 +9,14 @@ from tests.core.play import Play, full, task
 
 from allready.core.actions import Cancel, Done, Spawn
 from allready.core.events import Completed, Lost
-from allready.core.snapshot import restore, spec_from_json, spec_to_json, task_memory
+from allready.core.snapshot import (
+    recall_refusals,
+    reported_tasks,
+    restore,
+    spec_from_json,
+    spec_to_json,
+    task_memory,
+)
 from allready.core.states import RunState
 from allready.errors import UserError
 
@@ -193,3 +200,43 @@ def test_specs_survive_json() -> None:
     for spec in (task("a"), full_spec):
         assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
     assert spec_to_json(task("a")) == {"id": "a"}
+
+
+def lately(play: Play) -> Play:
+    """Look at the run from outside: from its stored state, and the last of its inputs."""
+    inputs = json.loads(json.dumps(play.scheduler.inputs))
+    seen = play.crash(recover=False)
+    assert reported_tasks(inputs) >= {"b"}
+    recall_refusals(seen.scheduler, inputs)
+    return seen
+
+
+@pytest.mark.parametrize("scope", ["pool", "agent:x"])
+def test_who_looks_from_outside_is_told_the_same_reason_for_waiting(scope: str) -> None:
+    play = Play(task("a", agent="x"), task("b", agent="x"), task("c", agent="x"))
+    play.tick(3, {"b": full(scope)})
+    for name in ("b", "c"):
+        assert play.scheduler.why(name, 5).data["since"] == 3
+        assert lately(play).scheduler.why(name, 5) == play.scheduler.why(name, 5)
+
+
+def test_a_refusal_that_is_over_is_not_told_from_outside() -> None:
+    play = Play(task("a"), task("b"), task("c", priority=-1))
+    play.tick(0, {"b": full()})
+    play.complete("a", at=1)
+    play.tick(2, {"c": full("resource:r")})  # b has its place now
+    assert lately(play).scheduler.why("c", 5) == play.scheduler.why("c", 5)
+    assert "resource:r" in str(lately(play).scheduler.why("c", 5).data)
+
+
+def test_reports_that_came_late_and_those_of_other_tasks() -> None:
+    play = Play(task("b"))
+    for _ in play.scheduler.tick(1):
+        pass  # the offer is not answered at once
+    play.scheduler.record_spawn_failure("b", full(), 1)
+    inputs = [*(play.scheduler.inputs or []), ["spawn", "x", "x.1", 2.0]]
+    assert ["late", "refuse"] in [entry[:2] for entry in inputs]
+    assert reported_tasks(inputs) == {"b", "x"}
+    seen = play.crash(recover=False)
+    recall_refusals(seen.scheduler, inputs)
+    assert seen.scheduler.why("b", 2).data["since"] == 1
