@@ -20,6 +20,7 @@ import psycopg
 import pytest
 from tests.acceptance.program import allready
 from tests.postgres import PostgresServer
+from tests.store.opening import open_at_once
 
 from allready.errors import StoreError
 from allready.store import open_store, schema, upgrade
@@ -160,6 +161,16 @@ def test_a_run_of_an_earlier_version_goes_on(make_place: Callable[[str], Place],
     }
     shown = allready("show", run, "gate", "--output", *options, cwd=place.folder)
     assert shown.stdout == "approved: 42\n"
+
+
+@pytest.mark.parametrize("dump", DUMPS)
+def test_several_processes_may_migrate_at_the_same_instant(
+    make_place: Callable[[str], Place], dump: str
+) -> None:
+    place = make_place(dump.partition("-")[2])
+    place.load(dump)
+    assert open_at_once(place.url) == ["3"] * 4
+    assert upgrade(place.url) == (schema.VERSIONS[-1], schema.VERSIONS[-1])
 
 
 # --- what is not ours, or not yet -------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from tests.postgres import GUARDED, PostgresServer, StopMode
+from tests.store.opening import open_at_once
 
 from allready.errors import BugError, StoreBusy, StoreError, StoreUnavailable, UserError
 from allready.store import open_store, postgresql, upgrade
@@ -106,37 +108,8 @@ def test_an_empty_database_has_no_store(postgres: PostgresServer, postgres_url: 
     open_store(postgres_url, create=False).close()
 
 
-OPEN_AT_ONCE = """
-import sys
-from allready.store import open_store
-import allready.store.sql, allready.store.postgresql, alembic.command
-print("here", flush=True)
-sys.stdin.readline()
-store = open_store(sys.argv[1])
-print(len(store.runs()), flush=True)
-store.close()
-"""
-
-
 def test_several_processes_may_make_a_store_at_the_same_instant(postgres_url: str) -> None:
-    command = [sys.executable, "-c", OPEN_AT_ONCE, postgres_url]
-    children = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    try:
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "here\n"
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write("\n")
-            child.stdin.flush()
-        assert [child.communicate(timeout=PATIENCE)[0] for child in children] == ["0\n"] * 4
-        assert [child.returncode for child in children] == [0] * 4
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
+    assert open_at_once(postgres_url) == ["0"] * 4
 
 
 # --- what is in the way -----------------------------------------------------------------------------------
@@ -432,10 +405,18 @@ def test_a_server_that_is_away_is_told_and_news_are_heard_after_it(
     wait_until(lambda: store.changed(RUN), "it hears again")
 
 
-class Proxy:
-    """Stands between a client and a server; when it is frozen, it takes what comes and hands nothing on."""
+BACKEND_KEY = re.compile(rb"(K\0\0\0\x0c)....", re.DOTALL)
+"""The protocol's BackendKeyData: length, the session's process id, a key."""
 
-    def __init__(self, port: int) -> None:
+
+class Proxy:
+    """Stands between a client and a server; when it is frozen, it takes what comes and hands nothing on.
+
+    With `own_sessions` it tells clients another session's number than the server's, as poolers do.
+    """
+
+    def __init__(self, port: int, *, own_sessions: bool = False) -> None:
+        self._own_sessions = own_sessions
         self._to = ("127.0.0.1", port)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
@@ -457,6 +438,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                if self._own_sessions:
+                    data = BACKEND_KEY.sub(lambda found: found[1] + b"\0\0\0\x07", data)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
@@ -490,6 +473,30 @@ def test_a_server_that_hangs_is_not_waited_for_without_end(
                 behind.commit(RUN, lease.epoch, Batch(changes("a"), number=1))
         assert behind.commit(RUN, lease.epoch, Batch(changes("a"), number=1)) == 1
         behind.close()
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize(("own_sessions", "threshold"), [(False, 5), (True, None)])
+def test_statements_are_not_prepared_behind_a_pooler(
+    postgres: PostgresServer, postgres_url: str, own_sessions: bool, threshold: int | None
+) -> None:
+    """It may give each transaction to another session, where a statement of that name is another one."""
+    proxy = Proxy(postgres.port, own_sessions=own_sessions)
+    try:
+        store = open_store(postgres_url.replace(f":{postgres.port}/", f":{proxy.port}/"))
+        store.create_run(a_run(), some_tasks(*(f"t{number}" for number in range(50))))
+        for _ in range(20):
+            store.renew(RUN, store.acquire(RUN, this_process()).epoch)
+        with psycopg.connect(postgres_url) as other:
+            assert other.execute("SELECT count(*) FROM allready.tasks").fetchone() == (50,)
+        with store._reading() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            assert driver.prepare_threshold == threshold
+            prepared = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar()
+            assert bool(prepared) is not own_sessions
+        store.close()
     finally:
         proxy.close()
 
