@@ -252,16 +252,16 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with open("pids", "a") as file:
     file.write(f"{os.getpid()}\\n")
 subprocess.Popen(["setsid", "sh", "deaf.sh"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-from fastmcp import FastMCP
-server = FastMCP("slow")
+from mcp.server.mcpserver import MCPServer
+server = MCPServer("slow")
 
-@server.tool
+@server.tool()
 def nap() -> str:
     open("napping", "w").close()
     time.sleep(300)
     return "slept"
 
-server.run(show_banner=False)
+server.run("stdio")
 """
 
 
