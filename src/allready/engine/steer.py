@@ -48,7 +48,7 @@ def steer(
     A living owner does it; without one it is done here, on the record. Kinds are those of
     `DagScheduler.command`. Raises `RunNotFound`.
     """
-    row = store.run(run_id)
+    row = store.run(run_id, plan=False)
     command = store.add_command(run_id, kind, task)
     now = time.monotonic()
     deadline, look_at_owner = now + wait, now
@@ -68,13 +68,13 @@ def steer(
 
 def _let_owner_or_decide(store: Store, run_id: str) -> Owner | None:
     """Give the living owner, who does what is waiting; None if there is none: then it has been done here."""
-    row = store.run(run_id)
+    row = store.run(run_id, plan=False)
     if not nobody_drives(row):
         return row.owner
     try:
         decide_pending(store, run_id)
     except (RunOwned, LeaseLost):  # lost to another thread of this process, which is the same owner
-        return store.run(run_id).owner
+        return store.run(run_id, plan=False).owner
     return None
 
 
