@@ -248,6 +248,31 @@ def test_retry_of_one_task_of_an_ended_run_brings_along_what_the_end_canceled_an
     assert play.tick(3) == [Spawn("b", None, 2), Spawn("a", None, 2)]
 
 
+@pytest.mark.parametrize("decision", ["skip", "retry", "abort"])
+def test_retry_of_one_task_puts_another_failure_that_must_not_be_repeated_to_a_person(decision: str) -> None:
+    play = Play(task("a"), task("once", idempotent=False), task("after", "once", run_if="all_done"))
+    play.tick(0)
+    play.fail("once", at=1)
+    play.tick()
+    play.stop("a")
+    assert play.tick() == [Done(RunState.FAILED, "task 'once' failed: broken")]
+    play.command("retry", "a", now=2)
+    assert play.states == {"a": "ready", "once": "failed", "after": "pending"}
+    assert play.tick() == [Spawn("a", None, 2)]
+    play.complete("a", at=3)
+    assert play.tick() == [Done(RunState.PAUSED, "waits for a decision on failed once")]
+    play.command(decision, "once", now=4)
+    actions = play.tick()
+    if decision == "skip":
+        assert actions == [Spawn("after")]
+        play.complete("after")
+        assert play.tick() == [COMPLETED]
+    elif decision == "retry":
+        assert actions == [Spawn("once", None, 2)]
+    else:
+        assert actions == [Done(RunState.FAILED, "task 'once' failed: broken")]
+
+
 def test_retry_of_a_skipped_task_after_a_change_of_mind() -> None:
     play = Play(task("a", approval=True), task("b", "a"), task("c"))
     play.tick(0)

@@ -30,6 +30,8 @@ MOST_PROCESSES = 80
 """A run that needs more than these has no end."""
 LONGEST_CALM = 3_000.0
 """Virtual seconds that one process may need when nothing goes wrong."""
+LONGEST_NOTICE = 800.0
+"""Virtual seconds within which a process notices that it has lost the run: longer than a store is waited for."""
 AFTERWARDS = 200.0
 """Virtual seconds for what could not be stopped to come to its end."""
 ROUNDS_AT_ONCE = 40
@@ -194,13 +196,18 @@ class Life:
             task.cancel()
 
     async def wait_for_older(self) -> None:
-        for process in self.older:
-            if self.world.holder is process and self.world.status not in RUN_ENDED:
-                continue  # somebody wished that the run goes on
-            try:
-                await asyncio.wait_for(process.over.wait(), 800)
-            except TimeoutError:
-                self.world.problem(f"{process.name} lost the run and goes on")
+        """Wait until those have noticed who lost the run; its owner may go on, if somebody wished that."""
+        world = self.world
+        limit = world.now + LONGEST_NOTICE
+        while lost := [
+            process
+            for process in self.older
+            if not process.over.is_set() and (world.holder is not process or world.status in RUN_ENDED)
+        ]:
+            await asyncio.sleep(5)
+            if world.now > limit:
+                world.problem(f"{lost[0].name} lost the run and goes on")
+                return
 
     # --- between processes ----------------------------------------------------------------------------
 

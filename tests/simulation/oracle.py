@@ -202,6 +202,7 @@ class _Judge:
             elif event.type == "task.failed" and "decision" not in data and not ending:
                 attempt = self.world.attempts.get(event.attempt or "")
                 hopeless = attempt is not None and attempt.how in {"permanent", "fatal"}
+                hopeless |= event.attempt is None and bool(data.get("asks"))  # of old: somebody is asked now
                 if not hopeless and "not idempotent" not in data.get("error", ""):
                     self.must(
                         used[name] == self.retries(name), f"{name} failed with {used[name]} retries used"

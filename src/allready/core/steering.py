@@ -163,7 +163,13 @@ def _retry(scheduler: DagScheduler, task: str | None, now: float) -> None:
         raise CommandRefused("the run has completed; start it anew to repeat it")
     again = _what_to_retry(scheduler, task)
     if scheduler.status in RUN_ENDED:
+        wanted = {node.index for node in again}
+        nodes = scheduler.graph.nodes
+        left = [node for node in nodes if _failed_for_good(node) and node.index not in wanted]
         scheduler._restart(now)
+        for node in left:  # it must not be done twice unless a person says so
+            scheduler._ask(node)
+            scheduler._note(node.id, now, "task.failed", None, {"error": node.error, "asks": True})
     _revive(scheduler, again, now)
     _resume_if_stalled(scheduler, now)
 
@@ -185,13 +191,19 @@ def _what_to_retry(scheduler: DagScheduler, task: str | None) -> list[TaskNode]:
         raise CommandRefused(f"task {task!r} would be skipped again: {reason}; retry what it waits for")
     # what the end of the run canceled has to come along, or the run could not go on; what failed beside the
     # task too, or a run that has a failure which nobody accepted would end as completed
-    beside = [other for other in nodes if other.state is CANCELED or _ended_the_run(scheduler, other)]
+    ended = scheduler.status in RUN_ENDED
+    beside = [
+        other
+        for other in nodes
+        if other.state is CANCELED or (ended and _failed_for_good(other) and other.spec.idempotent)
+    ]
     return [node, *(other for other in beside if other is not node)]
 
 
-def _ended_the_run(scheduler: DagScheduler, node: TaskNode) -> bool:
+def _failed_for_good(node: TaskNode) -> bool:
+    """Whether a task failed in such a way that the run had to end."""
     fatal = node.spec.failure_strategy in {FailureStrategy.ABORT, FailureStrategy.RETRY}
-    return scheduler.status in RUN_ENDED and node.state is FAILED and fatal and node.spec.idempotent
+    return node.state is FAILED and fatal
 
 
 def _revive(scheduler: DagScheduler, again: list[TaskNode], now: float) -> None:
