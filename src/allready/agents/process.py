@@ -40,8 +40,8 @@ EXIT_POLL = 0.02
 CHUNK = 256 * 1024
 """Bytes read from a pipe in one go."""
 STDERR_FILE = "stderr.txt"
-LOOK_AT_DISK = 16 * 1024 * 1024
-"""Bytes of an output between two looks at how much room its disk has left."""
+LOOK_AT_DISK = 1024 * 1024
+"""Bytes of an output between two looks at how much room its disk has left: less than is to stay free."""
 RESERVE = 256 * 1024 * 1024
 """Bytes that outputs leave free on their disk: the store may be on it, and without it the run can't go on."""
 RESERVED_PART = 0.05
