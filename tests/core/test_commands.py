@@ -248,6 +248,27 @@ def test_retry_of_one_task_of_an_ended_run_brings_along_what_the_end_canceled_an
     assert play.tick(3) == [Spawn("b", None, 2), Spawn("a", None, 2)]
 
 
+def test_retry_does_not_skip_what_may_go_because_any_completed_for_what_is_skipped_again() -> None:
+    any_of = task("any", "done", "left_out", run_if="any_completed", approval=True)
+    left_out = task("left_out", "no", "stopped")
+    play = Play(task("done"), task("no"), task("stopped"), left_out, any_of)
+    play.command("skip", "no")
+    play.tick(0)
+    play.complete("done", at=1)
+    play.command("cancel")
+    play.tick()
+    play.stop("stopped")
+    assert play.tick() == [Done(RunState.CANCELED, "canceled by a person")]
+    play.command("retry", now=2)
+    assert play.states == {
+        "done": "completed",
+        "no": "skipped",
+        "stopped": "ready",
+        "left_out": "skipped",
+        "any": "awaiting_approval",
+    }
+
+
 @pytest.mark.parametrize("decision", ["skip", "retry", "abort"])
 def test_retry_of_one_task_puts_another_failure_that_must_not_be_repeated_to_a_person(decision: str) -> None:
     play = Play(task("a"), task("once", idempotent=False), task("after", "once", run_if="all_done"))

@@ -46,6 +46,17 @@ def test_tasks_added_before_the_run_has_begun_are_not_ready_before_it() -> None:
     assert play.told() == ["task.added a", "run.started", "task.ready a", "task.started a.1"]
 
 
+def test_an_added_task_may_go_after_a_completed_one_whatever_is_added_and_skipped_before_it() -> None:
+    play = Play(task("done"), task("failed", strategy="skip"), open=True)
+    play.tick(0)
+    play.complete("done")
+    play.fail("failed")
+    any_of = task("any", "done", "left_out", run_if="any_completed")
+    play.scheduler.add_tasks([task("left_out", "failed"), any_of], 1)
+    assert play.states["left_out"] == "skipped"
+    assert play.tick() == [Spawn("any")]
+
+
 def test_added_tasks_take_the_state_that_their_dependencies_call_for() -> None:
     play = Play(task("done"), task("failed", strategy="skip"), task("runs"), task("asks", strategy="ask"),
                 open=True)  # fmt: skip

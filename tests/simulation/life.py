@@ -31,7 +31,7 @@ MOST_PROCESSES = 80
 LONGEST_CALM = 3_000.0
 """Virtual seconds that one process may need when nothing goes wrong."""
 LONGEST_NOTICE = 800.0
-"""Virtual seconds within which a process notices that it has lost the run: longer than a store is waited for."""
+"""Virtual seconds within which a process notices that it lost the run: longer than it waits for a store."""
 AFTERWARDS = 200.0
 """Virtual seconds for what could not be stopped to come to its end."""
 ROUNDS_AT_ONCE = 40

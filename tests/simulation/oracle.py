@@ -183,6 +183,7 @@ class _Judge:
     def check_failures(self) -> None:
         """Only real failures use up retries, and all retries are used before a task fails."""
         used: Counter[str] = Counter()
+        ended: set[str] = set()
         ending = False
         for event in self.events:
             data = event.data or {}
@@ -193,8 +194,12 @@ class _Judge:
             name = event.task
             if name is None:
                 continue
+            if event.type in {"task.failed", "task.skipped", "task.canceled"}:
+                ended.add(name)
             if event.type in {"task.ready", "task.pending"} and data.get("reason") == "retry":
-                used[name] = 0
+                if name in ended:  # else it only has to wait for its dependencies again
+                    used[name] = 0
+                ended.discard(name)
             elif event.type == "task.retrying":
                 used[name] += 1
                 self.must(data["retry"] == used[name], f"{name}: retry {data['retry']} is the {used[name]}th")
@@ -232,7 +237,7 @@ class _Judge:
                     unsure = False
                 elif event.type == "task.deferred" and event.attempt is not None:
                     attempt = self.world.attempts.get(event.attempt)
-                    limited = attempt is not None and attempt.how == "deferred"
+                    limited = attempt is None or attempt.how == "deferred"  # or it did not begin
                     self.must(limited, f"{name} is put back, though it is not idempotent")
 
     # --- ends of tasks --------------------------------------------------------------------------------

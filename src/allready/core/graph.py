@@ -313,7 +313,8 @@ class TaskGraph:
             elif run_if is ALL_COMPLETED:
                 skipped.append(dependent)
             elif dependent.waiting == 0:
-                (skipped if run_if is ANY_COMPLETED else ready).append(dependent)
+                # one that is new, or wanted again, may not have been looked at since a dependency completed
+                (ready if self.verdict(dependent) is READY else skipped).append(dependent)
 
     def recount(self, node: TaskNode) -> TaskState:
         """Count anew what a pending task waits for; gives the state it should have."""
