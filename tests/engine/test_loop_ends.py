@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.pool.driving import CountingPool, Ride, now, settle, tasks
+from tests.pool.driving import CountingPool, Ride, now, settle, tasks, until
 
 from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Outcome
 from allready.core.graph import TaskSpec
 from allready.core.scheduler import DagScheduler
-from allready.core.states import COMPLETED, READY, FailureStrategy
+from allready.core.states import COMPLETED, READY, FailureStrategy, RunState
 from allready.errors import (
     BugError,
     InvariantBroken,
@@ -347,6 +347,29 @@ def test_an_interrupt_of_a_run_that_is_being_canceled_kills_the_second_time() ->
         ride.loop.interrupt()
         assert await going == "canceled"
         assert now() == 12
+
+    run_virtual(main())
+
+
+def test_an_interrupt_of_a_run_that_was_ending_and_goes_on_does_not_make_the_next_one_kill() -> None:
+    async def main() -> None:
+        async def work(sub_agent: SubAgent) -> None:
+            if sub_agent.request.number == 1:
+                await asyncio.sleep(2)
+                raise TaskError("no luck")
+            await asyncio.sleep(1000)
+
+        ride, _ = journaled(tasks(1), work=work)
+        going = ride.begin()
+        await until(lambda: ride.scheduler.status is RunState.FAILED)
+        ride.loop.interrupt()
+        retried = ride.steer("retry")
+        assert await retried is None
+        await until(lambda: len(ride.started) == 2)
+        ride.loop.interrupt()
+        assert await going == "paused"
+        assert ride.outcomes[-1][2] == Canceled("interrupt")
+        assert [node.retries for node in ride.scheduler.graph] == [0]
 
     run_virtual(main())
 

@@ -361,6 +361,8 @@ class SchedulerLoop:
             if command.kind == "interrupt":
                 self._interrupt_waits = False
                 self._interrupt_refused = refused is not None
+            elif refused is None and command.kind == "retry":
+                self._interrupt_refused = False  # the run goes on: the next interrupt is a first one
             if command.answer is not None:
                 command.answer(refused)
 
