@@ -22,6 +22,8 @@ from tests.simulation.many import (
 
 CHUNK = 100
 """Runs that a process plays before it tells."""
+TOLD_EVERY = 1_000
+"""Runs between two words on how far it is."""
 SHOWN = 20
 """Failures that are printed as they come; all are counted."""
 
@@ -93,8 +95,8 @@ def play_many(what: str | None, trials: Sequence[Trial], jobs: int, tally: Tally
                 print(f"FAILED: {problems[0]}\n  {trial.command}", flush=True)
             tally.failures.append((trial, problems))
         tally.counts += part.counts
-        if what is not None and sys.stderr.isatty():
-            print(f"{tally.counts['runs']:,} runs", end="\r", file=sys.stderr)
+        if what is not None and tally.counts["runs"] % TOLD_EVERY == 0:
+            print(f"{tally.counts['runs']:,} runs, {len(tally.failures)} failed", file=sys.stderr, flush=True)
     if what is not None:
         print(f"{len(trials):,} {what} in {time.monotonic() - began:.1f} s")
 
