@@ -19,6 +19,7 @@ from allready.plan.template import GLOBALS, MAX_RENDERED
 from allready.plan.template_work import (
     ITEM,
     TEXT_METHODS,
+    as_text,
     call_cost,
     charge,
     filter_cost,
@@ -69,7 +70,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return made(super().call_binop(context, operator, left, right))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, tuple):  # its hash goes through all that is in it
+        if not isinstance(argument, str | int):  # its hash goes through all that is in it
             weighed(argument)
         return super().getitem(obj, argument)
 
@@ -193,9 +194,21 @@ def _bounded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     return bounded
 
 
+def _weighing(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Count what a test compares: `x is eq y`."""
+
+    @functools.wraps(test)
+    def weighing(*args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            weighed(value)
+        return test(*args, **kwargs)
+
+    return weighing
+
+
 def _bounded_format(value: str, *args: Any, **kwargs: Any) -> str:
     """Fill a `%` format: `"%.1f"|format(x)`."""
-    value = str(value)
+    value = as_text(value)
     _check_format(value)
     charge(format_cost(value, [*args, *kwargs.values()]))
     return str(made(value % (kwargs or args)))
@@ -249,4 +262,6 @@ def environment(shell: bool) -> ImmutableSandboxedEnvironment:
     filters["raw"] = _raw
     filters |= {_ROUNDS: rounds, _JOINED: joined, _WEIGHED: weighed, _MADE: made, _TEXT: _text}
     made_environment.filters = filters
+    tests: dict[str, Any] = dict(made_environment.tests)
+    made_environment.tests.update({name: _weighing(test) for name, test in tests.items()})
     return made_environment

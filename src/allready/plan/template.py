@@ -25,6 +25,8 @@ MAX_RENDERED = 16 * 1024 * 1024
 """Characters that a template may become."""
 MAX_CODE = 64 * 1024
 """Characters of a template within its `{{ … }}` and `{% … %}`: reading these takes the most time."""
+LONGEST_REASON = 1_000
+"""Characters of why a template can't be filled."""
 CACHED_TEMPLATES = 1_000
 """Compiled templates that are kept."""
 
@@ -296,11 +298,13 @@ def render(text: str, scope: Mapping[str, Any], *, shell: bool = False) -> str:
         raise
     except TemplateError as error:
         reason = _syntax_message(error)
-    except (RecursionError, MemoryError):
+    except RecursionError:
+        reason = "it goes into itself too often"
+    except MemoryError:
         reason = "it takes too much memory"
     except Exception as error:  # whatever an expression in a template can raise
         reason = f"{type(error).__name__}: {error}"
-    raise PermanentError(f"the template {_beginning(text)} can't be filled: {reason}")
+    raise PermanentError(f"the template {_beginning(text)} can't be filled: {reason[:LONGEST_REASON]}")
 
 
 def _beginning(text: str) -> str:

@@ -7,14 +7,16 @@ nothing can interrupt. So costs are estimated before a call, and charged to the 
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 from jinja2.exceptions import SecurityError
 from jinja2.filters import make_attrgetter
+from jinja2.utils import Namespace
 
 MAX_WORK = 32 * 1024 * 1024
 """Characters that filling one template may make or look at in all: some seconds."""
@@ -54,23 +56,40 @@ def size_of(value: Any) -> int:
         return len(value)
     if isinstance(value, int):
         return value.bit_length() // 3
-    if isinstance(value, list | tuple | dict | set | frozenset):
-        return _size_of_all(value, {})
-    return ITEM * len(value) if isinstance(value, Sized) and type(value).__module__ == "builtins" else 1
+    held = _held(value)
+    if held is not None:
+        return _size_of_all(value, held, {})
+    return ITEM * len(value) if isinstance(value, range) else 1
 
 
-def _size_of_all(value: Iterable[Any], known: dict[int, int]) -> int:
+def _held(value: Any) -> Iterable[Any] | None:
+    """Give what is written with a value because it is in it; None for all that holds nothing."""
+    if isinstance(value, dict):
+        return chain(value.keys(), value.values())
+    if isinstance(value, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
+        return value
+    if isinstance(value, Namespace):
+        attributes: dict[str, Any] = object.__getattribute__(value, "_Namespace__attrs")
+        return attributes.values()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    return None
+
+
+def _size_of_all(value: Any, held: Iterable[Any], known: dict[int, int]) -> int:
     """Add up what a container holds. `known` has those that were seen: each is gone through once."""
     known[id(value)] = MAX_WORK  # for one that holds itself
     size = 0
-    items = chain(value.keys(), value.values()) if isinstance(value, dict) else value
-    for item in items:
+    for item in held:
         size += ITEM
         if isinstance(item, str | bytes):
             size += len(item)
-        elif isinstance(item, list | tuple | dict | set | frozenset):
+        elif item is not None and not isinstance(item, int | float):
             inner = known.get(id(item))
-            size += _size_of_all(item, known) if inner is None else inner
+            if inner is None:
+                below = _held(item)
+                inner = _size_of_all(item, below, known) if below is not None else 0
+            size += inner
     known[id(value)] = size
     return size
 
@@ -95,6 +114,13 @@ def joined(parts: Iterable[Any]) -> str:
     return "".join(map(str, items))
 
 
+def as_text(value: Any) -> str:
+    """Give the text of a value that it is not too long for."""
+    if not isinstance(value, str):
+        charge(size_of(value))
+    return str(value)
+
+
 def made(value: Any) -> Any:
     """Charge for what a call has made, and give it; what gives its items later is charged for each."""
     if hasattr(value, "__next__"):
@@ -114,11 +140,12 @@ def _number(value: Any, otherwise: int) -> int:
 
 
 def _replace(value: Any, old: Any, new: Any, count: Any = -1) -> int:
-    text = str(value)
-    many = text.count(str(old)) if str(old) else len(text) + 1
+    text = as_text(value)
+    old = as_text(old)
+    many = text.count(old) if old else len(text) + 1
     if isinstance(count, int) and count >= 0:
         many = min(many, count)
-    return len(text) + many * len(str(new))
+    return len(text) + many * size_of(new)
 
 
 def _join(items: Any, by: Any = "", *_: Any) -> int:
@@ -127,12 +154,12 @@ def _join(items: Any, by: Any = "", *_: Any) -> int:
 
 
 def _indent(value: Any, width: Any = 4, *_: Any) -> int:
-    text = str(value)
+    text = as_text(value)
     return len(text) + (text.count("\n") + 1) * _number(width, size_of(width))
 
 
 def _wrap(value: Any, width: Any = 79, _long: Any = True, by: Any = None, *_: Any) -> int:
-    text = str(value)
+    text = as_text(value)
     lines = len(text) // max(1, _number(width, 1)) + text.count(" ") + text.count("\n")
     return (len(text) + lines * (1 + size_of(by))) * 8
 
@@ -158,12 +185,12 @@ def _parts(value: Any, many: Any = 1, *_: Any) -> int:
 
 
 def _urls(value: Any, *others: Any) -> int:
-    text = str(value)
+    text = as_text(value)
     return len(text) * 8 + (text.count(".") + text.count("@")) * (64 + sum(map(size_of, others)))
 
 
 def _tags(value: Any, *_: Any) -> int:
-    text = str(value)  # every comment and tag that is taken out copies the rest
+    text = as_text(value)  # every comment and tag that is taken out copies the rest
     return len(text) + text.count("<") * len(text) // SCANNED
 
 
@@ -171,10 +198,14 @@ def _all(*given: Any) -> int:
     return sum(map(size_of, given))
 
 
+def _settings(_: Any, *settings: Any) -> int:
+    return sum(0 if isinstance(setting, str) else size_of(setting) for setting in settings)
+
+
 _NOTHING: Callable[..., int] = lambda *_: 0  # noqa: E731 - stands in the tables like the others
 FILTER_COSTS: dict[str, Callable[..., int]] = {
-    **dict.fromkeys(("attr", "default", "d", "first", "last", "length", "count", "random"), _NOTHING),
-    **dict.fromkeys(("map", "select", "selectattr", "reject", "rejectattr", "items", "reverse"), _NOTHING),
+    **dict.fromkeys(("attr", "default", "d", "first", "last", "length", "count", "random"), _settings),
+    **dict.fromkeys(("map", "select", "selectattr", "reject", "rejectattr", "items", "reverse"), _settings),
     **dict.fromkeys(("batch", "slice"), _parts),
     "center": _center,
     "indent": _indent,

@@ -61,6 +61,7 @@ def shown(name: str) -> str:
 
 def not_found(connection: sa.Connection, url: str, name: str) -> RunNotFound:
     """Make the error for a run that isn't there, with what could have been meant."""
+    name = shown(name)
     ids = connection.execute(_IDS.limit(_COMPARED)).scalars().all()
     if not ids:
         return RunNotFound(f"no run {name!r}: there are no runs in {url} yet")
