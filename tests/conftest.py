@@ -80,7 +80,10 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many inputs, points and the like tests have tried: what they recorded as `tried: WHAT`."""
     tried: Counter[str] = Counter()
-    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    for report in reports:
+        if getattr(report, "when", None) != "teardown":  # the last of a test: all is recorded
+            continue
         for name, count in report.user_properties:
             if name.startswith("tried: ") and isinstance(count, int):
                 tried[name.removeprefix("tried: ")] += count
