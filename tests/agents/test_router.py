@@ -59,3 +59,9 @@ def test_the_same_task_gets_the_same_agent_and_the_explanation_agrees(title: str
     assert routing.agent == ROUTER.route(title, prompt)
     best = max(match.score for match in routing.matches)
     assert routing.agent == next(match.agent for match in routing.matches if match.score == best)
+
+
+def test_templates_and_braces_that_are_not_closed() -> None:
+    assert words_of("alpha {{ beta }} gamma {% delta %} epsilon") == {"alpha", "gamma", "epsilon"}
+    assert words_of("alpha {{ beta {% gamma %} delta") == {"alpha", "beta", "delta"}
+    assert words_of("{{" * 300_000 + " alpha " + "{%" * 300_000) == {"alpha"}, "in one go"

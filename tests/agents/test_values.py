@@ -94,6 +94,7 @@ circle.append(circle)
         (Point, "a value of type type"),
         ([float("nan")], r"nan, which is not a JSON number at \[0\]"),
         (float("inf"), "inf"),
+        ({"a": 10**5_000}, r"a number that is too long to be written at \['a'\]"),
         (Model(path=Path("x"), inner=[float("inf")]), r"inf, .* at \['inner'\]\[0\]"),
         ({1: 2}, r"a dictionary key that is not text \(1\)"),
         ("\ud800", "lone surrogate"),

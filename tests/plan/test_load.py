@@ -267,3 +267,33 @@ def test_the_parser_in_python_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
     assert messages("tasks: [{id: a, run: echo, id: b}]") == [
         "plan.yaml:1:28: the key 'id' is there twice: remove one"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *[("whole", text) for text in ("9" * 301, "-" + "9" * 5_000, "1_0", "\u0663", "1.0", "")],
+        *[("number", text) for text in ("1e999", "nan", "-inf", "1_0", "\u0663")],
+        *[("items", text) for text in ("[1e999]", "[NaN]", '["\\ud800"]', '["\\u0000"]', "[" * 99_999, "{}")],
+        *[("items", text) for text in ("[" * 65 + "]" * 65, '[{"a": 1, "a": 2}]', f"[{'9' * 400}]", "")],
+        *[("text", text) for text in ("a\0b", "\udcff")],
+    ],
+)
+def test_variables_that_could_not_be_stored_are_refused(name: str, text: str) -> None:
+    """A plan is stored with what was set, and must load again."""
+    plan = "vars: {whole: 1, number: 1.5, items: [1], text: a}\ntasks: [{id: a, run: echo}]"
+    (message,) = messages(plan, variables={name: text})
+    assert message.startswith(f"plan.yaml: --set {name}: {name} must be ")
+    assert len(message) < 200
+
+
+def test_what_has_no_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("load", "document"):
+        monkeypatch.setattr(f"allready.plan.{module}.MAX_BYTES", 1024 * 1024)
+    with pytest.raises(PlanError, match="/dev/zero: larger than 1 MiB"):
+        load_plan_file("/dev/zero")
+
+
+def test_numbers_below_run_and_env_are_written_as_they_are_read() -> None:
+    document = {"tasks": [{"id": "a", "run": ["x", 1e-300, True], "env": {"A": 1e300, "B": False}}]}
+    assert load_plan(plan_to_yaml(document)).tasks == plan_from_document(document).tasks

@@ -118,6 +118,9 @@ def test_render(text: str, filled: str) -> None:
     assert render(text, scope) == filled
 
 
+DOUBLING = "{% set n = namespace(x=[]) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -139,12 +142,46 @@ def test_render(text: str, filled: str) -> None:
         "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
         "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
         "{{ 1 // 0 }}",
+        "{{ 'x'.encode() }}",
+        "{{ (1).to_bytes(9, 'big') }}",
+        "{{ a.translate({120: 'y'}) }}",
+        "{{ ('x' * 99999)|replace('x', 'y' * 9999) }}",
+        "{{ ('x' * 99999).replace('', 'y' * 9999) }}",
+        "{{ (['x'] * 99999)|join('y' * 9999) }}",
+        "{{ ('y' * 9999).join(['x'] * 99999) }}",
+        "{{ ('%s' * 9999)|format(*(['x' * 9999] * 9999)) }}",
+        "{{ range(9999)|map('center', 99999)|list|length }}",
+        "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        DOUBLING + "{{ n.x == [] }}",
+        DOUBLING + "{{ n.x is eq([]) }}",
+        DOUBLING + "{{ n }}",
+        DOUBLING + "{{ n.x|replace('a', 'b') }}",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) recursive %}{{ loop(range(99999)) }}{% endfor %}",
+        "{{ '\\ud800' }}",
+        "{{ '\\x00' }}",
         "{{ a",
     ],
 )
 def test_render_refuses(text: str) -> None:
     with pytest.raises(PermanentError, match="template"):
         render(text, {"a": "x", "items": [1]})
+
+
+def test_what_counts_changes_nothing() -> None:
+    """Loops, comparisons and the like are wrapped to count what they take."""
+    text = (
+        "{% for x in items if x > 1 %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% endfor %} "
+        "{{ items|select('odd')|list }} {{ 'a' ~ 1 ~ none }} {{ {1: 'x'}[1] }} {{ 'abcd'[1:3] }} "
+        "{{ items|sum }} {{ [[1], [2]]|sum(start=[]) }} {{ 2 is eq 2 }} {{ 'b' in 'abc' }} "
+        "{{ items|join('-') }} "
+        "{% for x in tree recursive %}<{{ x if x is number else loop(x) }}>{% endfor %} "
+        "{% set text %}long{{ items|length }}{% endset %}{{ text|upper|center(9) }}|"
+        "{{ '%s %05.1f' % ('a', 1) }}"
+    )
+    assert render(text, {"items": [1, 2, 3], "tree": [1, [2, [3]]]}) == (
+        "1/2,2/2 [1, 3] a1None x bc 6 [1, 2] true true 1-2-3 <1><<2><<3>>>   LONG3  |a 001.0"
+    )
 
 
 @pytest.mark.parametrize("value", ["it's; $(touch x) `y` \\ \" \n", "", "-n", "*", "ü ☃"])

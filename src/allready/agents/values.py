@@ -15,6 +15,8 @@ from allready.errors import PermanentError
 
 MAX_DEPTH = 100
 """Levels of nesting; far below where JSON libraries give up, far above what people write."""
+MAX_BITS = 13_000
+"""Of a whole number: some 3,900 digits; Python writes and reads no more than 4,300."""
 
 
 def jsonable(value: Any) -> Any:
@@ -39,6 +41,8 @@ def _convert(value: Any, place: str, depth: int) -> Any:
             raise _refused("has text that is not valid Unicode (a lone surrogate)", place)
         return str.__str__(value)
     if isinstance(value, int):
+        if value.bit_length() > MAX_BITS:
+            raise _refused("has a number that is too long to be written", place)
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
