@@ -171,7 +171,8 @@ def test_render_refuses(text: str) -> None:
 def test_what_counts_changes_nothing() -> None:
     """Loops, comparisons and the like are wrapped to count what they take."""
     text = (
-        "{% for x in items if x > 1 %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% endfor %} "
+        "{% for x in items if x > 1 %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}"
+        "{% endfor %} "
         "{{ items|select('odd')|list }} {{ 'a' ~ 1 ~ none }} {{ {1: 'x'}[1] }} {{ 'abcd'[1:3] }} "
         "{{ items|sum }} {{ [[1], [2]]|sum(start=[]) }} {{ 2 is eq 2 }} {{ 'b' in 'abc' }} "
         "{{ items|join('-') }} "
