@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import shutil
 import tempfile
@@ -110,7 +111,8 @@ def play_chunks(chunks: Iterable[Sequence[Trial]], jobs: int) -> Iterator[Tally]
     if jobs <= 1:
         yield from map(play_all, chunks)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    quiet = logging.disable  # stores that fail are told of again and again
+    with multiprocessing.get_context("spawn").Pool(jobs, quiet) as pool:
         yield from pool.imap(play_all, chunks)
 
 
