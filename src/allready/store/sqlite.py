@@ -205,7 +205,7 @@ class SqliteDatabase:
                 what = "removed" if now is None else "replaced by another file"
                 raise StoreError(
                     f"{file} was {what} while it was in use: what happens now can't be recorded; put it back "
-                    "({self.path.name}, …-wal and …-shm belong together), then resume the run"
+                    f"({self.path.name}, …-wal and …-shm belong together), then resume the run"
                 )
 
     def lock_for_migration(self, connection: sa.Connection) -> None:
@@ -303,11 +303,8 @@ _DAMAGED = "the database is damaged; restore it from a backup, or move it away t
 _MEANINGS = (
     ("database is locked", "another process keeps the store locked; see what it does, then try again"),
     ("not a database", "this is no SQLite database; name another file with --store; nothing was changed"),
-    ("malformed", "the database is damaged; restore it from a backup, or move it away to begin a new one"),
-    (
-        "not decode to UTF-8",
-        "the database is damaged; restore it from a backup, or move it away to begin anew",
-    ),
+    ("malformed", _DAMAGED),
+    ("not decode to UTF-8", _DAMAGED),
     ("disk is full", "the disk is full; free some space, then try again (a run that was stopped: resume it)"),
     (
         "disk I/O error",
