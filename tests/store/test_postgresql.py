@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from tests.postgres import GUARDED, PostgresServer, StopMode
 from tests.store.opening import open_at_once
 
-from allready.errors import BugError, StoreBusy, StoreError, StoreUnavailable, UserError
+from allready.errors import BugError, RunNotFound, StoreBusy, StoreError, StoreUnavailable, UserError
 from allready.store import open_store, postgresql, upgrade
 from allready.store.contract import Batch, TaskRow
 from allready.store.open import StoreMissing
@@ -321,6 +321,35 @@ def test_a_lock_is_not_waited_for_without_end(
         assert other.run(RUN).last_seq == 0, "reading waits for nobody"
     assert other.commit(RUN, lease.epoch, Batch(changes("a"))) == 1
     other.close()
+
+
+def test_a_wish_for_a_run_that_is_being_removed_finds_no_run(store: SqlStore, postgres_url: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with psycopg.connect(postgres_url) as remover:
+            remover.execute("SELECT 1 FROM allready.runs FOR UPDATE")
+            for table in ("commands", "inputs", "events", "tasks", "plans", "runs"):
+                remover.execute(f"DELETE FROM allready.{table}")
+            wish = pool.submit(store.add_command, RUN, "pause")
+            wait_until(lambda: wish.done() or _waits_for_a_lock(postgres_url), "the wish waits for the lock")
+            assert not wish.done(), "the run is neither there nor gone yet"
+        with pytest.raises(RunNotFound):
+            wish.result(PATIENCE)
+
+
+def test_a_wish_waits_for_no_other_write(store: SqlStore, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as owner:
+        owner.execute("UPDATE allready.runs SET last_seq = last_seq + 1")
+        assert store.add_command(RUN, "pause") > 0
+
+
+def _waits_for_a_lock(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()"
+        )
+        (waiting,) = connection.execute(query).fetchone() or (0,)
+    return bool(waiting)
 
 
 # --- connections that are lost ----------------------------------------------------------------------------

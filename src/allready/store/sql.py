@@ -274,7 +274,7 @@ class SqlStore:
     def add_command(self, run_id: str, kind: str, task: str | None = None) -> int:
         """Record a person's wish; gives its id."""
         with self._writing() as connection:
-            self._check_run(connection, run_id)
+            self._check_run(connection, run_id, keep=True)
             result = connection.execute(
                 sa.insert(_commands).values(
                     run_id=run_id, kind=kind, task=rows.clean(task), created_at=self._now(connection)
@@ -372,9 +372,12 @@ class SqlStore:
             self._check_run(connection, run_id)
             raise naming.no_task(connection, run_id, task_id)
 
-    def _check_run(self, connection: sa.Connection, run_id: str) -> None:
-        """Raise `RunNotFound` if there is no such run."""
-        if connection.execute(sa.select(_runs.c.id).where(_runs.c.id == rows.clean(run_id))).first() is None:
+    def _check_run(self, connection: sa.Connection, run_id: str, *, keep: bool = False) -> None:
+        """Raise `RunNotFound` if there is no such run; `keep` others from deleting it till the commit."""
+        query = sa.select(_runs.c.id).where(_runs.c.id == rows.clean(run_id))
+        if keep:  # FOR KEY SHARE, which foreign keys take as well: no other write has to wait
+            query = query.with_for_update(read=True, key_share=True)
+        if connection.execute(query).first() is None:
             raise self._not_found(connection, run_id)
 
     def results(self, run_id: str, indexes: Iterable[int]) -> dict[int, TaskRow]:
