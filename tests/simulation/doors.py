@@ -115,6 +115,7 @@ class Door:
         self._store = file.store
         self._seen = -1
         self.url = file.store.url
+        self.path = file.store.path
 
     # --- what may go wrong ----------------------------------------------------------------------------
 

@@ -32,13 +32,12 @@ from allready.planning.draft import document_of
 from allready.pool.manager import SubAgentManager
 from allready.store.contract import RunRow, Store, TaskRow
 from allready.store.files import make_folder
+from allready.store.open import folder_beside
 from allready.store.owners import this_process
 
 if TYPE_CHECKING:
     from allready.planning.planner import LlmPlanner
 
-FOLDER = ".allready"
-"""Where a project's runs and agents are kept."""
 RUNS_FOLDER = "runs"
 """Beside the store's file: one folder a run."""
 SEED_BITS = 32
@@ -146,10 +145,7 @@ def _options(compiled: Compiled, max_parallel: int | None, planner: LlmPlanner |
 
 def runs_folder(store: Store) -> Path:
     """Give where a store's runs keep their files."""
-    kind, _, place = store.url.partition(":///")
-    if kind.startswith("sqlite") and place:
-        return Path(place).absolute().parent / RUNS_FOLDER
-    return Path(FOLDER, RUNS_FOLDER).absolute()
+    return folder_beside(store.path) / RUNS_FOLDER
 
 
 # --- taking up a run --------------------------------------------------------------------------------------

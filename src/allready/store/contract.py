@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from allready.core.events import Change
@@ -198,6 +199,11 @@ class Store(Protocol):
     """See the module's head. Every method raises `StoreError` if the store does not work."""
 
     url: str
+
+    @property
+    def path(self) -> Path | None:
+        """Absolute path of the database's file; None if it is on a server."""
+        ...
 
     def create_run(self, run: RunRow, tasks: Iterable[TaskRow]) -> None:
         """Record a new run and its tasks, in one transaction; it has no owner yet."""

@@ -79,7 +79,12 @@ def files_folder(url: str | Path | None) -> Path:
 
     Raises `UserError` for a URL that makes no sense.
     """
-    return DEFAULT_PATH.absolute().parent if is_on_server(url) else sqlite_path(url).parent
+    return folder_beside(None if is_on_server(url) else sqlite_path(url))
+
+
+def folder_beside(path: Path | None) -> Path:
+    """Give where the files of a store with this path are kept; None: of one on a server."""
+    return (path or DEFAULT_PATH.absolute()).parent
 
 
 def is_on_server(url: str | Path | None) -> bool:
