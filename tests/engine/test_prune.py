@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from allready.engine.prune import (
     remove_leftover,
     remove_run,
 )
-from allready.errors import RunNotFound, RunOwned, UserError
+from allready.errors import RunNotFound, RunOwned, StoreUnavailable, UserError
 from allready.store.contract import Batch, Owner, RunRow, TaskRow
 from allready.store.open import open_store
 from allready.store.owners import host_name, this_process
@@ -152,6 +153,63 @@ def test_a_run_that_was_taken_up_since_it_was_chosen_stays(store: SqlStore) -> N
     assert "taken up again" in gone.problem
     assert store.run(row.id).owner is None
     assert Path(row.folder, "tasks/a/1/output.txt").exists()
+    assert not Path(row.folder, MARK).exists()
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_a_store_that_goes_away_leaves_a_mark_only_if_the_run_is_gone(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Rows may be gone although the store could not say so any more."""
+    row = add(store, 1)
+    delete = SqlStore.delete_run
+
+    def lose(self: SqlStore, name: str, epoch: int | None = None) -> None:
+        assert Path(row.folder, MARK).exists()
+        if written:
+            delete(self, name, epoch)
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlStore, "delete_run", lose)
+        assert remove_run(store, row).problem == "away"
+    assert Path(row.folder, MARK).exists() == written
+    assert leftovers(store) == ([Path(row.folder)] if written else [])
+    if not written:
+        assert store.run(row.id, plan=False).owner is None
+        assert remove_run(store, row).problem is None
+
+
+def test_what_a_dead_process_of_an_unfinished_run_left_running_is_ended(store: SqlStore) -> None:
+    row, other = add(store, 1, "running"), add(store, 2, "running")
+    store.acquire(row.id, Owner(host_name(), "an earlier boot", 1, 0.0))
+    with closing_processes([row.id, other.id]) as (left, others):
+        assert remove_run(store, row).problem is None
+        assert left.wait(60) == -signal.SIGTERM
+        assert others.poll() is None
+
+
+@contextmanager
+def closing_processes(runs: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Give a process of each run that does nothing."""
+    started = [
+        subprocess.Popen(["sleep", "600"], env=os.environ | {"ALLREADY_RUN_ID": run}, start_new_session=True)
+        for run in runs
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("name", ["a?b #%41.db", "sqlite:runs.db", "two words.db"])
+def test_folders_are_beside_the_file_whatever_its_name(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "a?b"
+    with closing(open_store(place / name)) as store:
+        row = add(store, 1)
+        assert folder_of(store, row) == place / "runs" / row.id
 
 
 def test_the_folder_of_a_copied_project_is_not_that_of_the_original(store: SqlStore, tmp_path: Path) -> None:
@@ -254,18 +312,35 @@ def test_a_prune_that_is_killed_leaves_nothing_that_the_next_does_not_remove(
     assert list(Path(rows[0].folder).parent.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "when"), [("_set_mark", "after"), ("delete_run", "before")])
+def test_a_mark_of_another_store_is_not_believed(store: SqlStore, name: str, when: str) -> None:
+    """Several stores may keep their folders in the same place."""
+    row = add(store, 1)
+    command = [sys.executable, "-c", PRUNE_AND_DIE, str(store.path), name, when, "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert Path(row.folder, MARK).exists()
+    assert store.path is not None
+    with closing(open_store(store.path.with_name("other.db"))) as other:
+        mine = add(other, 2)
+        assert leftovers(other) == []
+        assert remove_run(other, mine).problem is None
+    assert Path(row.folder, "tasks/a/1/output.txt").read_text() == "x" * 1000
+    assert leftovers(store) == [], "the run is there"
+
+
 def test_only_marked_folders_are_leftovers_unless_strangers_are_wanted(store: SqlStore) -> None:
     kept = add(store, 1)
     place = Path(kept.folder).parent
     young = f"{int(time.time() * 1000):012x}"
     (place / run_id(2)).mkdir()  # of another store, or recorded in a moment
     (place / run_id(3)).mkdir()
-    (place / run_id(3) / MARK).touch()
+    prune._set_mark(store, place / run_id(3))
     (place / f"{run_id(4)}{MARK}").mkdir()
     (place / f"{young[:8]}-{young[8:]}-7000-8000-000000000000").mkdir()
     (place / "notes").mkdir()
     (place / "file").touch()
-    Path(kept.folder, MARK).touch()  # its removal was cut off before the run was touched
+    prune._set_mark(store, Path(kept.folder))  # its removal was cut off before the run was touched
     assert [folder.name for folder in leftovers(store)] == [run_id(3), f"{run_id(4)}{MARK}"]
     wanted = leftovers(store, strangers=True)
     assert [folder.name for folder in wanted] == [run_id(2), run_id(3), f"{run_id(4)}{MARK}"]

@@ -2,14 +2,15 @@
 
 The order is what counts, for a crash can come at any instant:
 
-1. a mark in the run's folder says that it is about to go (so it is also known whether it can be written);
-2. the run's rows are removed, in one transaction, under a lease: nobody drives it, nobody can begin to;
-3. the folder is renamed, so that its name says it, too, and removed.
+1. the run is taken: nobody drives it, nobody can begin to; what a dead process of it left running is ended;
+2. a mark in its folder says from which store it is about to go (and so it is known that one may write there);
+3. its rows are removed, in one transaction, if it is still ours;
+4. the folder is renamed, so that its name says it, too, and removed.
 
-After a crash between 1 and 2 the run is there, whole. After one between 2 and 3 the folder has a mark and no
-run, after one in 3 its name says enough: that is what `leftovers` finds. A folder without a mark is no
-leftover, though this store knows nothing of it: stores may share the place where folders are, and a folder is
-made before its run is recorded.
+After a crash before 3 the run is there, whole, and a mark in its folder means nothing. After one between 3
+and 4 the folder has a mark and no run, after one in 4 its name says enough: that is what `leftovers` finds. A
+folder without a mark, or with that of another store, is no leftover, though this store knows nothing of it:
+stores may share the place where folders are, and a folder is made before its run is recorded.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allready.agents.folders import files_below, remove_folder
+from allready.agents.leftovers import end_leftovers
 from allready.core.states import RUN_ENDED
 from allready.engine.start import runs_folder
 from allready.engine.steer import nobody_drives
@@ -121,15 +123,11 @@ def folder_of(store: Store, row: RunRow) -> Path | None:
     and then the row names the folder of somebody else.
     """
     folder = runs_folder(store) / row.id
-    if not _is_in_file(store):
+    if store.path is None:
         folder = Path(row.folder)
         if folder.name != row.id or folder.parent.name != runs_folder(store).name:
             return None
     return folder if folder.is_dir() and not folder.is_symlink() else None
-
-
-def _is_in_file(store: Store) -> bool:
-    return store.url.startswith("sqlite")
 
 
 # --- removing ---------------------------------------------------------------------------------------------
@@ -142,8 +140,7 @@ def remove_run(store: Store, row: RunRow) -> Gone:
         gone.folder = folder_of(store, row)
         if gone.folder is not None:
             gone.size = size_of(gone.folder)
-            _set_mark(gone.folder)
-        _remove_rows(store, row)
+        _remove_rows(store, row, gone.folder)
         if gone.folder is not None:
             remove_tree(gone.folder)
     except RunNotFound:  # another prune was faster
@@ -155,25 +152,49 @@ def remove_run(store: Store, row: RunRow) -> Gone:
     return gone
 
 
-def _remove_rows(store: Store, row: RunRow) -> None:
-    """Remove a run's rows, if nothing has happened to it since it was chosen."""
+def _remove_rows(store: Store, row: RunRow, folder: Path | None) -> None:
+    """Mark a run's folder and remove its rows, if nothing has happened to it since it was chosen."""
     lease = store.acquire(row.id, this_process())
     try:
         if store.run(row.id, plan=False).last_seq != row.last_seq:
             raise UserError(f"run {row.id} was taken up again meanwhile: it stays")
+        if row.status not in RUN_ENDED:
+            end_leftovers(row.id)
+        if folder is not None:
+            _set_mark(store, folder)
         store.delete_run(row.id, lease.epoch)
     except BaseException:
+        with suppress(AllreadyError, OSError):
+            # after a lost connection the rows may be gone: then the next prune needs the mark
+            if folder is not None and _is_run(store, row.id):
+                (folder / MARK).unlink(missing_ok=True)
         with suppress(AllreadyError):
             store.release(row.id, lease.epoch)
         raise
 
 
-def _set_mark(folder: Path) -> None:
-    with (folder / MARK).open("w", encoding="utf-8") as file:
-        file.write("this run is being removed by allready prune\n")
+def _set_mark(store: Store, folder: Path) -> None:
+    with (folder / MARK).open("wb") as file:
+        file.write(_mark_of(store))
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
+
+
+def _mark_of(store: Store) -> bytes:
+    """Give what the marks of a store say, and those of no other store whose folders may be there, too.
+
+    Of files only the name: all of them are beside the folders, also after the project was moved.
+    """
+    name = store.url if store.path is None else store.path.name
+    return os.fsencode(f"allready prune is removing this run from {name}\n")
+
+
+def _has_mark(store: Store, folder: Path) -> bool:
+    try:
+        return (folder / MARK).read_bytes() == _mark_of(store)
+    except OSError:
+        return False
 
 
 def leftovers(store: Store, *, strangers: bool = False, now: float | None = None) -> list[Path]:
@@ -197,7 +218,7 @@ def _is_left(store: Store, folder: Path, *, strangers: bool, now: float) -> bool
         return False
     if name[2]:
         return True
-    marked = (folder / MARK).exists() or (strangers and now - _made_at(name[1]) > STRANGER_AGE)
+    marked = _has_mark(store, folder) or (strangers and now - _made_at(name[1]) > STRANGER_AGE)
     return marked and not _is_run(store, name[1])
 
 
