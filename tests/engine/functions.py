@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import enum
 import os
+import threading
 from typing import Any
 
 import pydantic
@@ -109,3 +111,10 @@ def process_id() -> int:
 
 def add(*numbers: Any) -> Any:
     return sum(numbers)
+
+
+let_go = threading.Event()
+
+
+async def stuck_in_a_thread() -> None:
+    await asyncio.to_thread(let_go.wait)

@@ -64,7 +64,7 @@ class Journal:
         assert self.lease_error is not None
         raise self.lease_error
 
-    def give_up(self) -> None: ...
+    def give_up(self, *, at_once: bool = False) -> None: ...
 
 
 def journaled(specs: list[TaskSpec], seconds: float = 1.0, **options: Any) -> tuple[Ride, Journal]:

@@ -300,28 +300,48 @@ async def test_of_two_processes_only_one_resumes(tmp_path: Path, store: Store) -
     assert calls(tmp_path)["second"] == 1
 
 
-async def test_a_run_is_let_go_however_often_its_caller_is_canceled(store: Store) -> None:
+async def test_a_run_is_let_go_however_often_its_caller_is_canceled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_go = threading.Event(), threading.Event()
+    release = store.release
+
+    def slow_release(run_id: str, epoch: int) -> None:
+        asked.set()
+        may_go.wait()
+        release(run_id, epoch)
+
+    monkeypatch.setattr(store, "release", slow_release)
+    plan = Plan("canceled")
+    plan.add(asyncio.sleep, id="long", args=[60])
+    session = new_session(plan, store=store, agents={})
+    going = asyncio.create_task(session.drive())
+    while session.status != "running":
+        await asyncio.sleep(0)
+    going.cancel()
+    while not asked.is_set():
+        await asyncio.sleep(0.001)
+    assert store.run(session.id).status == "paused"
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    may_go.set()
+    while store.run(session.id).owner is not None:  # nobody renews its lease any more
+        await asyncio.sleep(0.001)
+
+
+async def test_threads_that_tasks_leave_behind_do_not_keep_a_run_from_being_let_go(store: Store) -> None:
     loop = asyncio.get_running_loop()
-    busy = threading.Event()
     with ThreadPoolExecutor(1) as only_thread:
         loop.set_default_executor(only_thread)
-        only_thread.submit(busy.wait)  # letting go has to wait for its turn
-        plan = Plan("canceled")
-        plan.add(asyncio.sleep, id="long", args=[60])
-        session = new_session(plan, store=store, agents={})
-        going = asyncio.create_task(session.drive())
-        while session.status != "running":
-            await asyncio.sleep(0)
-        going.cancel()
-        while store.run(session.id).status != "paused":
-            await asyncio.sleep(0.001)
-        while not only_thread._work_queue.qsize():
-            await asyncio.sleep(0.001)
-        going.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await going
-        busy.set()
-    assert store.run(session.id).owner is None, "nobody renews its lease any more"
+        try:
+            plan = Plan("stuck")
+            plan.add(functions.stuck_in_a_thread, id="stuck", timeout=0.1, failure_strategy="skip")
+            session = new_session(plan, store=store, agents={})
+            await session.drive()
+            assert store.run(session.id).owner is None
+        finally:
+            functions.let_go.set()
 
 
 async def test_cancellation_pauses_so_that_the_run_can_be_resumed(store: Store) -> None:

@@ -251,7 +251,7 @@ class SteppingKeeper(LeaseKeeper):
     def start(self) -> None:
         self._next = self._ticking.call_soon(self._step)
 
-    def stop(self) -> None:
+    def stop(self, *, wait: bool = True) -> None:
         super().stop()
         if self._next is not None:
             self._next.cancel()

@@ -120,12 +120,11 @@ class Outlet:
             return data
 
     def _work(self) -> None:
-        while (data := self._next()) is not None:
-            try:
+        try:
+            while (data := self._next()) is not None:
                 self._put(data)
-            except OSError as error:
-                self._fail(error)
-                return
+        except OSError as error:
+            self._fail(error)
 
     def _put(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -95,6 +95,11 @@ class Display:
             with self.unless_broken():
                 self._out.flush()
 
+    def drain(self) -> None:
+        """Wait until what was written is read, or `hurry()` was called."""
+        if self._outlet is not None:
+            self._outlet.drain()
+
     def hurry(self) -> None:
         """Drop what nobody has read yet; called by a signal's handler at the end."""
         if self._outlet is not None:
@@ -134,8 +139,7 @@ class Display:
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Say how the run ended."""
-        if self._outlet is not None:
-            self._outlet.drain()
+        self.drain()
         if self._trouble is not None:
             say(f"allready: the output can't be written any more: {self._trouble.strerror}")
         if result.status is RunState.PAUSED and self.session.store is not None:

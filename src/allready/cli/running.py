@@ -175,11 +175,16 @@ def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> in
         try:
             result = run_to_end(foreground.drive(display))
         except StoreError as error:
+            foreground.ended = True
+            display.drain()
             exits.tell(error)
             exits.say(f"allready: the run was stopped; when the store works again: {foreground.resume}")
             return exits.FAILED if foreground.signal is None else exits.SIGNALED + foreground.signal
-        finally:
+        except BaseException:
             foreground.ended = True
+            display.drain()
+            raise
+        foreground.ended = True
         display.finish(result, foreground.signal)
     if foreground.signal is not None and result.status is RunState.PAUSED:
         return exits.SIGNALED + foreground.signal
@@ -206,6 +211,7 @@ class _Foreground:
         self._loop: AbstractEventLoop | None = None
         self._unheard = 0
         """Signals of which the event loop does not know yet."""
+        self._interrupted = False
         self._late = False
 
     async def drive(self, display: Display) -> RunResult:
@@ -248,13 +254,13 @@ class _Foreground:
             watchdog.start()
 
     def _interrupt(self) -> None:
+        if not self._unheard:
+            return  # told twice of one signal: it came while the loop was taken note of
+        self._unheard -= 1
         assert self.display is not None
         first, self._interrupted = not self._interrupted, True
         self.display.interrupted(first)
         self._session.interrupt()
-        self._unheard -= 1
-
-    _interrupted = False
 
     def _end_if_held_up(self) -> None:
         """End this process and all that it started, if the event loop has not heard of the signals."""

@@ -18,8 +18,13 @@ class Stopped(BaseException):
         self.number = number
 
 
+_unheard: list[int] = []
+"""Signals for which `Stopped` was raised: if we still go on, it was where exceptions are ignored."""
+
+
 def stop(number: int, _frame: FrameType | None) -> None:
     """Leave whatever is being done; the handler where there is no better one."""
+    _unheard.append(number)
     raise Stopped(number)
 
 
@@ -34,6 +39,8 @@ def heard_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
+        while _unheard:
+            handler(_unheard.pop(), None)
         yield
     finally:
         for number, previous in before.items():

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,14 @@ STORE_PATIENCE = 600.0
 """Seconds that a run waits for a store that is away: for a server to be restarted or replaced."""
 STORE_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between two tries; the last one again and again."""
+LAST_TRIES = 3
+"""Tries that are still made when nobody wants to wait any more: a lost connection is made again at once."""
+LOOK_AT_ANSWERS = 1.0
+"""Seconds between two looks whether the store answers."""
+SILENCE = 5.0
+"""Seconds without an answer after which it is told."""
+SILENCE_WHEN_KILLED = 2.0
+"""Seconds without an answer that are waited for by whoever was told to stop at once."""
 IDLE_INPUTS = frozenset({"tick", "refuse", "backoff"})
 """Inputs that change nothing by themselves: a round of only these is kept for what it tells of refusals."""
 
@@ -86,7 +95,7 @@ class MemoryJournal:
     async def regain(self) -> None:
         """Do nothing."""
 
-    def give_up(self) -> None:
+    def give_up(self, *, at_once: bool = False) -> None:
         """Do nothing: there is nothing to wait for."""
 
 
@@ -135,6 +144,14 @@ class StoreJournal:
         self._away = False
         """Whether it was told that the store is away."""
         self._given_up = asyncio.Event()
+        self._killed = False
+        self._answers: dict[asyncio.Future[Any], float] = {}
+        """What is waited for of the writer thread, and since when."""
+        self._next_look: asyncio.TimerHandle | None = None
+        self._deserted = False
+        """Whether the store was left without waiting for its answer."""
+        self._behind = False
+        """Whether the store lacks something of what the scheduler did."""
 
     def keep_outcome(self, handle: str, number: int, outcome: Outcome) -> None:
         """Take the result of the attempt with this number, to be written together with its end."""
@@ -153,10 +170,15 @@ class StoreJournal:
         """Make everything durable that happened since the last call, then tell the observers."""
         batch = self._take()
         if batch is not None:
-            self._tell(batch, await self.patiently(self._write, batch))
+            self._behind = True
+            last = await self.patiently(self._write, batch)
+            self._behind = False
+            self._tell(batch, last)
 
     async def keep_memory(self) -> None:
-        """Make durable what a resumed run must know, without any event."""
+        """Make durable what a resumed run must know, without any event; not if a commit before it failed."""
+        if self._behind:
+            return
         memory = {**run_memory(self._scheduler), **self._extra.memory()}
         await self.patiently(self._write, self._numbered(Batch(run={"memory": memory})))
 
@@ -273,7 +295,35 @@ class StoreJournal:
 
     async def in_writer(self, call: Callable[..., T], *args: Any) -> T:
         """Run `call` in the writer thread, where all writing of this run is done."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call, *args)
+        if self._deserted:
+            raise StoreUnavailable(f"{self.store.url} does not answer, and is not waited for any longer")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._answers[answer] = loop.time()
+        if self._next_look is None:
+            self._next_look = loop.call_later(LOOK_AT_ANSWERS, self._look_at_answers)
+        loop.run_in_executor(self._writer, call, *args).add_done_callback(partial(_hand_on, answer))
+        try:
+            return await answer
+        finally:
+            del self._answers[answer]
+
+    def _look_at_answers(self) -> None:
+        """Tell of a store that is silent for long, or leave it, if all is to stop at once."""
+        self._next_look = None
+        if not self._answers:
+            return
+        loop = asyncio.get_running_loop()
+        silent = loop.time() - min(self._answers.values())
+        if self._killed and silent >= SILENCE_WHEN_KILLED:
+            self._deserted = True
+            for answer in self._answers:
+                if not answer.done():
+                    answer.set_exception(StoreUnavailable(f"{self.store.url} does not answer"))
+            return
+        if silent >= SILENCE:
+            self._tell_store(f"{self.store.url} has not answered for {SILENCE:g} s")
+        self._next_look = loop.call_later(LOOK_AT_ANSWERS, self._look_at_answers)
 
     async def patiently(self, call: Callable[..., T], *args: Any) -> T:
         """Run `call` in the writer thread, again and again while the store is away.
@@ -287,16 +337,21 @@ class StoreJournal:
             try:
                 result = await self.in_writer(call, *args)
             except StoreUnavailable as error:
-                if self._given_up.is_set() or loop.time() - began > STORE_PATIENCE:
+                hurried = self._given_up.is_set()
+                enough = loop.time() - began > STORE_PATIENCE or (hurried and tries >= LAST_TRIES)
+                if enough or self._deserted:
                     raise
                 if tries or isinstance(error, StoreBusy):  # a lost connection is mostly made again at once
                     self._tell_store(str(error))
             else:
                 self._tell_store(None)
                 return result
-            with contextlib.suppress(TimeoutError):
-                delay = STORE_DELAYS[min(tries, len(STORE_DELAYS) - 1)]
-                await asyncio.wait_for(self._given_up.wait(), delay)
+            delay = STORE_DELAYS[min(tries, len(STORE_DELAYS) - 1)]
+            if hurried:
+                await asyncio.sleep(delay)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._given_up.wait(), delay)
             tries += 1
 
     def _tell_store(self, reason: str | None) -> None:
@@ -305,9 +360,10 @@ class StoreJournal:
             self._away = away
             self._on_store(reason)
 
-    def give_up(self) -> None:
-        """Wait no more for a store that is away, now and from now on."""
+    def give_up(self, *, at_once: bool = False) -> None:
+        """Wait no more for a store that is away; `at_once`: nor for the answer of one that is silent."""
         self._given_up.set()
+        self._killed |= at_once
 
     def holds(self) -> bool:
         """Say whether nobody else can own the run right now, by the monotonic clock."""
@@ -319,8 +375,23 @@ class StoreJournal:
             await self.patiently(self._keeper.renew)
 
     def close(self) -> None:
-        """End the writer thread."""
-        self._writer.shutdown()
+        """End the writer thread, when it has done what it is at."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._writer.shutdown(wait=False)
+
+
+def _hand_on(answer: asyncio.Future[T], given: asyncio.Future[T]) -> None:
+    """Hand on what the writer thread gave, if somebody still waits for it."""
+    error = None if given.cancelled() else given.exception()
+    if answer.done():
+        return
+    if given.cancelled():
+        answer.cancel()
+    elif error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(given.result())
 
 
 def with_usage(changes: list[Change], usage: dict[str, Usage]) -> list[Change]:

@@ -57,8 +57,11 @@ class Journal(Protocol):
         """Do what it takes to hold the run again. Raises `LeaseLost` if it belongs to another process now."""
         ...
 
-    def give_up(self) -> None:
-        """Wait no longer for what `commit()` or `regain()` may wait for; they raise an error instead."""
+    def give_up(self, *, at_once: bool = False) -> None:
+        """Wait no longer for what `commit()` or `regain()` may wait for; they raise an error instead.
+
+        `at_once`: not even for an answer that is under way.
+        """
         ...
 
 
@@ -129,10 +132,11 @@ class SchedulerLoop:
 
     def interrupt(self) -> None:
         """Stop what runs and pause, so that the run can be resumed; a second call kills at once."""
-        if self._journal is not None:
-            self._journal.give_up()
         stopping = self._interrupt_waits or self._interrupt_refused or self._over is not None
-        if stopping or self.scheduler.pause_reason == "interrupt":
+        again = stopping or self.scheduler.pause_reason == "interrupt"
+        if self._journal is not None:
+            self._journal.give_up(at_once=again)
+        if again:
             self._kill()
         else:
             self._interrupt_waits = True

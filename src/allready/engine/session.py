@@ -270,23 +270,31 @@ class Session:
         )
 
     async def _let_go(self, keeper: LeaseKeeper | None) -> None:
-        if isinstance(self._journal, StoreJournal):
-            self._journal.close()
-        if keeper is None or self.store is None or self._lease is None:
+        journal = self._journal
+        if keeper is None or not isinstance(journal, StoreJournal):
             return
-        loop = asyncio.get_running_loop()
-        releasing = loop.run_in_executor(None, self._release, self.store, self._lease, keeper)
-        # whoever is canceled here again does not wait, but what waits for a thread is done all the same: a
+        # in the run's own thread: those that the loop has for all may be taken by what tasks left behind.
+        # Whoever is canceled here again does not wait, but what waits for the thread is done all the same: a
         # keeper that nobody stops would hold the run for as long as this process lives
-        await asyncio.shield(releasing)
+        releasing = asyncio.ensure_future(journal.in_writer(self._release, keeper))
+        try:
+            await asyncio.shield(releasing)
+        except StoreUnavailable as error:  # all is to stop at once, and the store is silent
+            keeper.stop(wait=False)
+            driven_here.discard(self.id)
+            _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
+        finally:
+            journal.close()
 
-    def _release(self, store: Store, lease: Lease, keeper: LeaseKeeper) -> None:
+    def _release(self, keeper: LeaseKeeper) -> None:
         """Let the run go. That the store does not work now changes nothing of how the run went."""
         keeper.stop()
         driven_here.discard(self.id)
         if self._lost is None:
+            assert self.store is not None
+            assert self._lease is not None
             try:
-                store.release(self.id, lease.epoch)
+                self.store.release(self.id, self._lease.epoch)
             except StoreError as error:
                 _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
 

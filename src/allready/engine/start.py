@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.results import drop_unfinished
 from allready.engine.session import MonotonicClock, Session, driven_here
-from allready.errors import PlanError, Problem, RunOwned, UserError
+from allready.errors import PlanError, Problem, RunOwned, StoreError, UserError
 from allready.plan.imports import use_folder
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Limits, Plan
@@ -207,7 +208,8 @@ def resume_session(
         if session.status is RunState.PAUSED and session.scheduler.ending is None:
             session.scheduler.resume(session.clock())
     except BaseException:
-        store.release(run_id, lease.epoch)
+        with contextlib.suppress(StoreError):  # what went wrong first is what counts
+            store.release(run_id, lease.epoch)
         raise
     return session
 
@@ -258,8 +260,10 @@ def _planner_again(compiled: Compiled, row: RunRow) -> LlmPlanner:
 
 
 def clock_of(store: Store, row: RunRow) -> MonotonicClock:
-    """Give a clock that does not begin before what the run has recorded."""
-    return MonotonicClock(last_event_at(store, row))
+    """Give a clock that does not begin before what the run has recorded, whatever this host's clock says."""
+    newest = store.inputs(row.id, limit=1, newest=True)
+    ticks = [entry[1] for inputs in newest for entry in inputs.data if entry[0] == "tick"]
+    return MonotonicClock(max([last_event_at(store, row), *ticks]))
 
 
 def last_event_at(store: Store, row: RunRow) -> float:

@@ -16,6 +16,7 @@ where there is such a clock, and never jumps.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from allready.errors import LeaseLost, StoreError
 from allready.store.contract import LEASE_SECONDS, RENEW_SECONDS, CommandRow, Lease, Store
 
+_log = logging.getLogger(__name__)
 LOOK_SECONDS = RENEW_SECONDS / 8
 """How often is looked for commands of other processes; they are to work within a second.
 
@@ -86,10 +88,10 @@ class LeaseKeeper:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, wait: bool = True) -> None:
         """End the thread and wait until it has; the lease itself is not released."""
         self._stop.set()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if wait and self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def valid(self) -> bool:
@@ -125,7 +127,9 @@ class LeaseKeeper:
             if self._on_lost is not None and not self._stop.is_set():
                 self._on_lost(error)
             return False
-        except StoreError:  # what a broken store means is judged where something is to be written
+        except Exception as error:  # what a broken store means is judged where something is to be written
+            if not isinstance(error, StoreError):
+                _log.exception("the lease on run %s can't be renewed", self._lease.run_id)
             self._renew_next = self._clock() + RETRY_SECONDS
         else:
             self._renew_next = now + RENEW_SECONDS
@@ -140,7 +144,9 @@ class LeaseKeeper:
             if not self._look_closer:
                 return
             pending = self._store.pending_commands(self._lease.run_id)
-        except StoreError:  # tried again at the next look
+        except Exception as error:  # tried again at the next look
+            if not isinstance(error, StoreError):
+                _log.exception("the commands of run %s can't be read", self._lease.run_id)
             self._look_closer = True
             return
         self._look_closer = False
