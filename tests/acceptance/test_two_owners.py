@@ -40,9 +40,10 @@ tasks:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "plan.yaml").write_text(PLAN)
-    return tmp_path
+    yield tmp_path
+    (tmp_path / "go").touch()  # also for what a failed test has left behind
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

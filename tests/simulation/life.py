@@ -20,7 +20,7 @@ from allready.core.states import RUN_ENDED, RunState
 from allready.engine import session as session_module
 from allready.engine.start import new_session, resume_session
 from allready.engine.steer import steer
-from allready.errors import AllreadyError, LeaseLost, RunOwned, StoreError, UserError
+from allready.errors import AllreadyError, LeaseLost, RunOwned, StoreError, StoreUnavailable, UserError
 
 CALM_AFTER = 400.0
 """Virtual seconds after which nothing goes wrong any more."""
@@ -143,7 +143,8 @@ class Life:
         except LeaseLost:
             return "lease lost", None
         except StoreError as error:
-            simulated = "simulated: " in str(error) or not process.alive
+            silent = isinstance(error, StoreUnavailable)  # or slow, when all was to stop at once
+            simulated = "simulated: " in str(error) or silent or not process.alive
             return "store error", None if simulated else error
         except (RunOwned, UserError) as error:
             if process.alive:
