@@ -425,5 +425,6 @@ def compare(world: World, status: str, fixed: Fixed) -> None:
 
 def _unhandled(world: World, context: dict[str, Any]) -> None:
     error = context.get("exception")
-    if not isinstance(error, Crashed):
+    nobody_left = isinstance(error, StoreError) and world.counts["crashes"]  # who waited for it is dead
+    if not isinstance(error, Crashed) and not nobody_left:
         world.problem(f"nobody handled: {context.get('message')}: {error!r}")
