@@ -142,14 +142,23 @@ def test_for_programs(call: Call) -> None:
     write_plan(PLAN)
     view = json.loads(call("simulate", "plan.yaml", "--slots", "1,2", "--json").out)
     assert view["slots"][1] == {
-        "slots": 2, "makespan_ms": 330_000, "speedup": 1.2727, "use": 0.6364, "ratio": 1.0,
-        "bound_ms": 330_000, "bound_by": "critical path",
+        "slots": 2,
+        "makespan_ms": 330_000,
+        "speedup": 1.2727,
+        "use": 0.6364,
+        "ratio": 1.0,
+        "bound_ms": 330_000,
+        "bound_by": "critical path",
     }
     assert (view["tasks"], view["work_ms"], view["without_estimate"], view["worth_it"]) == (4, 420_000, 0, 2)
     assert [step["task"] for step in view["critical_path"]] == ["fetch", "parse", "report"]
     assert view["schedule"]["slots"] == 2
     assert view["schedule"]["tasks"][2] == {
-        "task": "parse", "slot": 1, "ready_ms": 120_000, "start_ms": 120_000, "end_ms": 300_000,
+        "task": "parse",
+        "slot": 1,
+        "ready_ms": 120_000,
+        "start_ms": 120_000,
+        "end_ms": 300_000,
     }
     assert "schedule" not in json.loads(call("simulate", "plan.yaml", "--json", "--gantt", "0").out)
 

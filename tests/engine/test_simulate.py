@@ -156,7 +156,11 @@ def test_what_ended_badly_does_so_without_ending_the_run() -> None:
     workload = load(*specs, failing={"bad", "behind", "dropped"}, resources={"gpu": 1})
     workload.seconds |= {"behind": 0.0, "dropped": 0.0}
     assert times(simulate(workload, 2)) == {
-        "bad": (0, 4), "good": (0, 6), "any": (6, 7), "dropped": (6, 6), "last": (6, 7),
+        "bad": (0, 4),
+        "good": (0, 6),
+        "any": (6, 7),
+        "dropped": (6, 6),
+        "last": (6, 7),
     }
 
 

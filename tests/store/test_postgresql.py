@@ -226,6 +226,21 @@ def test_what_errors_of_the_server_mean(store: SqlStore, code: str, kind: type[E
     assert [run.id for run in store.runs()] == [RUN], "the connection can be used again"
 
 
+def test_a_user_who_may_not_use_the_schema_is_refused(postgres: PostgresServer, postgres_url: str) -> None:
+    """Not with tables that are temporary, and gone with the connection."""
+    open_store(postgres_url).close()
+    name = postgres_url.rpartition("/")[2]
+    postgres.execute("DROP ROLE IF EXISTS weak")
+    postgres.execute("CREATE ROLE weak LOGIN")
+    with pytest.raises(StoreError, match=r"the user weak may not use the schema 'allready'.*GRANT USAGE"):
+        open_store(postgres.url(name, "weak"))
+    postgres.execute("GRANT USAGE ON SCHEMA allready TO weak", name)
+    postgres.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA allready TO weak", name)
+    open_store(postgres.url(name, "weak")).close()
+    postgres.drop_database(postgres_url)
+    postgres.execute("DROP ROLE weak")
+
+
 def test_the_store_of_a_dropped_schema_says_so(
     postgres: PostgresServer, postgres_url: str, store: SqlStore
 ) -> None:

@@ -84,7 +84,9 @@ BEGIN_READING = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LOCAL}"
 BEGIN_WRITING = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LOCAL}; SET LOCAL lock_timeout = {LOCK_MS}"
 _STATE = """
 SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
-  current_setting('synchronous_commit'), to_regnamespace('allready') IS NOT NULL, ARRAY(
+  current_setting('synchronous_commit'),
+  coalesce(has_schema_privilege(to_regnamespace('allready')::oid, 'USAGE'), true), current_user,
+  to_regnamespace('allready') IS NOT NULL, ARRAY(
     SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'allready' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.relname)
 """
@@ -117,7 +119,13 @@ class PostgresDatabase:
         """Say whether there is a store of ours. Raises `StoreError` if something else is in its place."""
         with self._explained(), self.engine.begin() as connection:
             state = connection.exec_driver_sql(_STATE).one()
-        version, encoding, synchronous, _, tables = state
+        version, encoding, synchronous, may_use, user, _, tables = state
+        if not may_use:  # our tables would be made as temporary ones, and gone with the connection
+            raise StoreError(
+                f"{self.url}: the user {user} may not use the schema {SCHEMA!r}; whoever it belongs to says: "
+                f"GRANT USAGE ON SCHEMA {SCHEMA} TO {user}, and GRANT SELECT, INSERT, UPDATE, DELETE ON ALL "
+                f"TABLES (and USAGE ON ALL SEQUENCES) IN SCHEMA {SCHEMA} TO {user}; nothing was changed"
+            )
         if version < OLDEST:
             raise StoreError(f"{self.url}: stores need PostgreSQL {OLDEST // 10_000} or later")
         if encoding != "UTF8":
