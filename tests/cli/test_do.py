@@ -101,7 +101,7 @@ def test_without_a_model_two_lines_say_how_to_get_one(tmp_path: Path) -> None:
             [GOAL, "--plan-only", "-o", "no/where.yaml"],
             "no/where.yaml: can't be written: there is no folder no",
         ),
-        ([GOAL, "--yes", "--store", "postgresql://host/db"], "PostgreSQL is not supported yet"),
+        ([GOAL, "--yes", "--store", "mysql://host/db"], "unknown kind of store 'mysql'"),
         ([GOAL, "--yes", "--model", "anything"], "'anything' does not say whose model it is"),
     ],
 )
