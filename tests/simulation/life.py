@@ -188,7 +188,7 @@ class Life:
         limit = LONGEST_CALM
         while not process.over.is_set() and not self.world.rival_wanted.is_set():
             done, _ = await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if not done and self.world.calm:
+            if not done and (self.world.calm or self.orderly):
                 self.world.problem(f"{process.name} drives the run without an end")
                 process.go_on()
                 self.world.kill(process, "it has no end")
@@ -260,11 +260,11 @@ class Life:
         for _ in range(self.random.choice([1, 1, 2])):
             self.person(kind, task if kind in {"retry", "skip", "approve", "abort"} else None)
 
-    def person(self, kind: str, task: str | None = None) -> None:
-        """Have a person's process steer the run, as the command line does."""
+    def person(self, kind: str, task: str | None = None) -> str:
+        """Have a person's process steer the run, as the command line does; gives what became of it."""
         world = self.world
         if world.run_id is None:
-            return
+            return "nothing"
         process = Driver(world, f"person{len(world.processes) + 1}", "person")
         world.processes.append(process)
         world.count("commands")
@@ -283,6 +283,7 @@ class Life:
         process.end = process.end or "finished"
         process.over.set()
         world.log(f"{process.name}: {kind} {task or ''}: {said}")
+        return said
 
     # --- while a process drives the run -----------------------------------------------------------------
 
@@ -290,7 +291,7 @@ class Life:
         """Do to a process what the world does."""
         world, random = self.world, self.random
         while self.orderly:
-            await self.visit()
+            await self.visit(process)
         while True:
             if world.calm or world.now > CALM_AFTER:
                 world.calm = True
@@ -328,15 +329,18 @@ class Life:
                 case "decide":
                     self.decide()
 
-    async def visit(self) -> None:
-        """Wait for the next time at which people have something to say."""
+    async def visit(self, process: Driver) -> None:
+        """Wait until people have something to say; when they have said all, they help where they have to."""
         world = self.world
         if world.visited == len(world.visits):
-            await asyncio.Event().wait()
+            await asyncio.sleep(5)
+            self.help(process)
+            return
         at, kind, task = world.visits[world.visited]
         await asyncio.sleep(max(0.0, at - world.now))
         world.visited += 1
-        self.person(kind, task)
+        while self.person(kind, task) == "crashed":
+            pass  # who does not know whether it was heard says it again
 
     async def suspend(self, process: Driver) -> None:
         world, random = self.world, self.random
