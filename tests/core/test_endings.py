@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.play import Play, full, task
+from tests.core.play import SILENT, Play, full, task
 
 from allready.core.actions import Cancel, Done, Spawn
 from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Outcome
@@ -376,6 +376,31 @@ def test_a_fatal_failure_ends_the_run_under_every_strategy(strategy: str) -> Non
     play.stop("b", at=2)
     assert play.tick(2) == [Done(RunState.FAILED, "task 'a' failed: wrong key")]
     play.replay().finish()
+
+
+def test_what_begins_long_after_its_tick_has_its_whole_time_from_then_on() -> None:
+    play = Play(task("early", timeout=100), task("timed", timeout=5), task("endless", timeout=None))
+    play.tick(0, {"timed": SILENT, "endless": SILENT})
+    assert play.tick(1) == [Spawn("timed"), Spawn("endless")]
+    play.scheduler.began_late(20)
+    assert play.tick(20) == []
+    assert play.scheduler.next_wakeup() == 25
+    assert play.tick(24) == []
+    assert play.tick(25) == [Cancel("timed", "timed.1", "timeout")]
+    assert play["early"].started_at == 0
+    play.complete("endless", at=27)
+    assert play["endless"].duration == 7
+    assert play.replay().scheduler.graph["endless"].duration == 7
+
+
+def test_what_begins_late_in_a_run_that_keeps_no_record() -> None:
+    scheduler = DagScheduler(TaskGraph([task("a", timeout=5)]))
+    for action in scheduler.tick(1):
+        assert action == Spawn("a")
+        scheduler.record_spawn("a", "a.1", 1)
+    scheduler.began_late(10)
+    assert list(scheduler.tick(14)) == []
+    assert list(scheduler.tick(15)) == [Cancel("a", "a.1", "timeout")]
 
 
 def test_interrupt_puts_what_is_not_idempotent_to_a_person() -> None:

@@ -274,6 +274,21 @@ def test_what_runs_goes_on_while_the_store_is_away(restarted: RestartedStore) ->
     assert ended[3][1] > 60, "nothing new starts meanwhile"
 
 
+def test_what_begins_late_because_the_store_was_away_has_its_whole_time(restarted: RestartedStore) -> None:
+    restarted.away_before = range(1, 9)
+    plan = Plan()
+    plan.add(asyncio.sleep, id="timed", args=[3], timeout=3.5)
+    session = new_session(plan, agents={}, store=restarted)
+    run_virtual(session.drive())
+    assert session.status == "completed"
+    row = restarted.task(session.id, "timed")
+    assert (row.attempts, row.error) == (1, None)
+    assert row.started_at is not None
+    assert row.finished_at is not None
+    assert row.finished_at - row.started_at < 3.5
+    assert_replays(restarted, session.id)
+
+
 def test_a_store_that_stays_away_stops_the_run_and_a_resumed_one_goes_on(restarted: RestartedStore) -> None:
     restarted.away_before = range(2, 10**9)
     calls: list[str] = []

@@ -9,10 +9,11 @@ are killed and steered as people do.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,11 @@ from allready.agents.models import Models
 from allready.engine.recording import write_recording
 from allready.engine.replay import read_recording
 from allready.engine.start import new_session
+from allready.errors import StoreUnavailable
 from allready.plan.plan import Limits
+from allready.store.contract import Batch
 from allready.store.open import open_store
+from allready.store.sql import SqlStore
 from allready.testing import ScriptedModel, ScriptedServer, run_virtual
 
 FOLDER = Path(__file__).parent
@@ -45,14 +49,20 @@ def add(
     plan.add(work.take, id=name, kwargs=given, depends_on=deps, **settings)
 
 
-def go(folder: Path, plan: Plan, *says: Say, slots: int = 4, model: Any = None) -> None:
-    """Run a plan on a virtual clock, until it ends or only a person can go on and nobody will."""
+def go(
+    folder: Path, plan: Plan, *says: Say, slots: int = 4, model: Any = None, away: Collection[int] = ()
+) -> None:
+    """Run a plan on a virtual clock, until it ends or only a person can go on and nobody will.
+
+    The store is away for the commits with the numbers `away`.
+    """
     (folder / STORE).parent.mkdir()
     work.calls.clear()
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with closing(open_store(folder / STORE)) as store:
+            be_away(store, away)
             session = new_session(
                 plan,
                 store=store,
@@ -69,6 +79,18 @@ def go(folder: Path, plan: Plan, *says: Say, slots: int = 4, model: Any = None) 
             await session.drive(wait_for_person=bool(says))
 
     run_virtual(main())
+
+
+def be_away(store: SqlStore, when: Collection[int]) -> None:
+    """Let a store be unavailable for the commits with these numbers."""
+    commit, numbers = store.commit, itertools.count(1)
+
+    def sometimes(run_id: str, epoch: int, batch: Batch) -> int:
+        if next(numbers) in when:
+            raise StoreUnavailable("the server is restarted")
+        return commit(run_id, epoch, batch)
+
+    store.commit = sometimes  # type: ignore[method-assign]
 
 
 # --- on a virtual clock -----------------------------------------------------------------------------------
@@ -191,6 +213,15 @@ def out_of_time(folder: Path) -> None:
     add(plan, "long", "short", takes=60)
     add(plan, "never", "long")
     go(folder, plan, (3, "pause", None), (13, "resume", None))
+
+
+def late(folder: Path) -> None:
+    """The store is away for longer than a task may take that is to begin: it has its time all the same."""
+    plan = Plan("late")
+    add(plan, "first")
+    add(plan, "timed", "first", takes=3, timeout=3.5)
+    add(plan, "too-long", "first", takes=30, timeout=4, failure_strategy="skip")
+    go(folder, plan, away=range(2, 8))
 
 
 def people(folder: Path) -> None:
@@ -322,8 +353,8 @@ def planless(folder: Path) -> None:
 
 
 VIRTUAL: tuple[Callable[[Path], None], ...] = (
-    *(chain, wide, diamonds, failures, aborted, run_if, approvals, resources, troubles, out_of_time, people),
-    *(answer, limit),
+    *(chain, wide, diamonds, failures, aborted, run_if, approvals, resources, troubles, out_of_time, late),
+    *(people, answer, limit),
 )
 PROGRAMS: tuple[Callable[[Path], None], ...] = (crashes, steered, grown, planless)
 RECORDINGS = {call.__name__: call for call in (*VIRTUAL, *PROGRAMS)}

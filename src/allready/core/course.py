@@ -263,19 +263,26 @@ class Course:
         # most attempts end long before their deadline: without this a heap of a million stale ones would
         # grow; halving it each time keeps the cost constant per attempt
         if len(deadlines) > 64 + 4 * (self.graph.counts[RUNNING] + 1):
-            self._deadlines = [entry for entry in deadlines if self._is_current(entry[3], entry[2])]
+            self._deadlines = [entry for entry in deadlines if self._is_current(entry)]
             heapify(self._deadlines)
 
     @staticmethod
-    def _is_current(node: TaskNode, handle: str) -> bool:
-        return node.state is RUNNING and node.handle == handle
+    def _is_current(entry: tuple[float, int, str, TaskNode]) -> bool:
+        """Whether a deadline is that of an attempt which runs; one that began late has another by now."""
+        deadline, _, handle, node = entry
+        if node.state is not RUNNING or node.handle != handle:
+            return False
+        started, timeout = node.started_at, node.spec.timeout
+        assert started is not None
+        assert timeout is not None
+        return deadline == started + timeout
 
     def _expire(self, now: float) -> None:
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
-            _, _, handle, node = heappop(deadlines)
-            if self._is_current(node, handle):
-                self._ask_to_stop(node, "timeout", now)
+            entry = heappop(deadlines)
+            if self._is_current(entry):
+                self._ask_to_stop(entry[3], "timeout", now)
         running = self.status is RunState.RUNNING and self.ending is None
         if self.deadline is not None and self.deadline <= now and running:
             self._begin_end(

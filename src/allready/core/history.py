@@ -122,6 +122,9 @@ class Replay:
                 scheduler.close(now)
             case "leave", []:
                 scheduler._leave_batch()
+            case "began_late", [now]:
+                self.at = now
+                scheduler.began_late(now)
             case "recover", [now, down_for]:
                 self.at = now
                 scheduler.recover(now, down_for)

@@ -23,6 +23,8 @@ INLINE_SLOTS = 8
 """Tasks that may run beside the loop at once, outside the pool."""
 IDLE_ROUNDS = 100
 """Rounds in a row that did nothing, though the scheduler asked for them at once: more than that is a bug."""
+LATE = 1.0
+"""Seconds between a tick and the launch of what it started, beyond which their time is counted anew."""
 IDLE_PAUSE = 0.25
 """Seconds between the rounds then: a bug must not take a whole processor, nor stop a run that can go on."""
 SHORTEST_WAIT = 1e-6
@@ -236,6 +238,9 @@ class SchedulerLoop:
                 while launches and not self._journal.holds():
                     await self._journal.regain()
                     self._check_failure()
+                now = self._clock()
+                if launches and now - self.scheduler.now > LATE:
+                    self.scheduler.began_late(now)
         except BaseException:
             for pool, handle in launches:
                 pool.release(handle)
