@@ -382,7 +382,7 @@ def test_what_begins_long_after_its_tick_has_its_whole_time_from_then_on() -> No
     play = Play(task("early", timeout=100), task("timed", timeout=5), task("endless", timeout=None))
     play.tick(0, {"timed": SILENT, "endless": SILENT})
     assert play.tick(1) == [Spawn("timed"), Spawn("endless")]
-    play.scheduler.began_late(20)
+    play.scheduler.began_late(["timed.1", "endless.1"], 20)
     assert play.tick(20) == []
     assert play.scheduler.next_wakeup() == 25
     assert play.tick(24) == []
@@ -398,7 +398,7 @@ def test_what_begins_late_in_a_run_that_keeps_no_record() -> None:
     for action in scheduler.tick(1):
         assert action == Spawn("a")
         scheduler.record_spawn("a", "a.1", 1)
-    scheduler.began_late(10)
+    scheduler.began_late(["a.1"], 10)
     assert list(scheduler.tick(14)) == []
     assert list(scheduler.tick(15)) == [Cancel("a", "a.1", "timeout")]
 

@@ -90,6 +90,8 @@ def without_handles(recording: Recording) -> list[Any]:
         if entry[0] in {"spawn", "event", "cancel"}:
             handle = numbers.setdefault(entry[2], f"attempt {len(numbers)}")
             entry = [*entry[:2], handle, *entry[3:]]
+        elif entry[0] == "began_late":
+            entry = [entry[0], [numbers[handle] for handle in entry[1]], *entry[2:]]
         told.append(entry)
     return told
 

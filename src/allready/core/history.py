@@ -122,9 +122,9 @@ class Replay:
                 scheduler.close(now)
             case "leave", []:
                 scheduler._leave_batch()
-            case "began_late", [now]:
+            case "began_late", [handles, now]:
                 self.at = now
-                scheduler.began_late(now)
+                scheduler.began_late(handles, now)
             case "recover", [now, down_for]:
                 self.at = now
                 scheduler.recover(now, down_for)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from heapq import heappop
 from typing import Any
 
@@ -415,17 +415,17 @@ class DagScheduler(Course):
                 self._stopped(node, Lost("the attempt was lost in a crash"), now)
         self._stepped()
 
-    def began_late(self, now: float) -> None:
-        """Report that what the last tick started begins only now, because its record took long.
+    def began_late(self, handles: Collection[str], now: float) -> None:
+        """Report that attempts which were started begin only now, because their record took long.
 
         The time of these attempts counts from now: that the store was slow must not be their failure.
         """
         self._leave_batch()
         if self.inputs is not None:
-            self.inputs.append(["began_late", now])
+            self.inputs.append(["began_late", [*handles], now])
+        begun = frozenset(handles)
         for node in self.graph.nodes:
-            if node.state is RUNNING and node.started_at == self.now:
-                assert node.handle is not None
+            if node.state is RUNNING and node.handle in begun:
                 node.started_at = now
                 if node.spec.timeout is not None:
                     self._push_deadline(now + node.spec.timeout, node, node.handle)

@@ -240,7 +240,7 @@ class SchedulerLoop:
                     self._check_failure()
                 now = self._clock()
                 if launches and now - self.scheduler.now > LATE:
-                    self.scheduler.began_late(now)
+                    self.scheduler.began_late([handle for _, handle in launches], now)
         except BaseException:
             for pool, handle in launches:
                 pool.release(handle)

@@ -40,7 +40,7 @@ SHAPES: Mapping[str, Any] = {
     "add": tuple[str, list[TaskSpec], float],
     "close": tuple[str, float],
     "recover": tuple[str, float, float],
-    "began_late": tuple[str, float],
+    "began_late": tuple[str, list[str], float],
 }
 """Inputs of the scheduler, with their names; `late` is followed by a whole report."""
 
