@@ -31,10 +31,15 @@ def own_licence(repo: Path) -> tuple[str, str] | None:
     """Give the licence of the repository and the file that says so, or None."""
     for name in tracked(repo):
         if LICENCE_FILE.fullmatch(name):
-            text = " ".join((repo / name).read_text(encoding="utf-8", errors="replace")[:4000].split())
-            found = (key for key, phrase in KNOWN.items() if phrase.lower() in text.lower())
-            return next(found, "one that I don't know"), name
+            text = (repo / name).read_text(encoding="utf-8", errors="replace")
+            return recognized(text) or "one that I don't know", name
     return None
+
+
+def recognized(text: str) -> str | None:
+    """Give the licence that a text is, as far as its beginning tells."""
+    beginning = " ".join(text[:4000].split()).lower()
+    return next((key for key, phrase in KNOWN.items() if phrase.lower() in beginning), None)
 
 
 def installed_licences(repo: Path, names: list[str]) -> list[dict[str, str]] | None:
@@ -44,10 +49,14 @@ def installed_licences(repo: Path, names: list[str]) -> list[dict[str, str]] | N
         return [] if not names else None
     own = repo.resolve() / ".venv" / "bin" / "python"
     python = ["--python", str(own)] if own.exists() else []
-    done = run([found, "--format=json", "--from=mixed", "--with-system", *python, "--packages", *names], repo)
+    what = ["--format=json", "--from=mixed", "--with-system", "--with-license-file", "--no-license-path"]
+    done = run([found, *what, *python, "--packages", *names], repo)
     if done.returncode:
         sys.exit(f"pip-licenses could not run: {done.stderr.strip()}")
     listed: list[dict[str, str]] = json.loads(done.stdout)
+    for row in listed:
+        if row["License"] == UNKNOWN:  # some packages bring only the text
+            row["License"] = recognized(row.get("LicenseText", "")) or UNKNOWN
     return listed
 
 

@@ -160,7 +160,10 @@ def test_nothing_that_a_run_says_or_leaves_holds_a_secret(folder: Path, server: 
 
 
 def open_tasks(folder: Path) -> list[str]:
-    tasks = json.loads(allready("status", "--json", cwd=folder).stdout)["tasks"]
+    done = allready("status", "--json", cwd=folder)
+    if done.returncode:
+        return []  # there is no run yet
+    tasks = json.loads(done.stdout)["tasks"]
     return [name for name, task in tasks.items() if task["status"] not in ENDED]
 
 

@@ -26,7 +26,13 @@ def folder(tmp_path: Path) -> Path:
     )
 
 
-def test_pause_and_resume(folder: Path) -> None:
+def test_pause_and_resume(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        f'  - {{id: a, run: [sh, -c, "{WAIT}"]}}\n'
+        "  - {id: b, run: [echo, done], depends_on: [a]}\n"
+        '  - {id: long, run: [sh, -c, "until test -e end; do sleep 0.05; done"]}\n',
+    )
     with Running("run", "plan.yaml", cwd=folder) as run:
         run.wait_for("task.started", "a")
         paused = allready("pause", "latest", cwd=folder)
@@ -39,7 +45,24 @@ def test_pause_and_resume(folder: Path) -> None:
         assert again.returncode == 0
         assert str(run.process.pid) in again.stdout
         run.wait_for("task.completed", "b")
-        assert run.end() == 3, "c and d still wait for approval"
+        (folder / "end").touch()
+        assert run.end() == 0
+
+
+def test_resume_drives_a_run_whose_process_went_on_and_ended(folder: Path) -> None:
+    with Running("run", "plan.yaml", cwd=folder) as run:
+        run.wait_for("task.started", "a")
+        assert allready("pause", "latest", cwd=folder).returncode == 0
+        run.wait_for("run.paused")
+        (folder / "go").touch()
+        run.wait_for("task.ready", "b")
+        again = allready("resume", "latest", cwd=folder)
+        if again.returncode == 0:  # told its process before that ended, as nobody approves c and d
+            assert str(run.process.pid) in again.stdout
+        else:
+            assert again.returncode == 3, again.stderr
+            assert "the run waits for approval of c, d" in again.stderr
+        assert run.end() == 3
 
 
 def test_decisions_are_carried_out_at_once_and_once(folder: Path) -> None:

@@ -6,6 +6,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from allready.agents.base import Attempt
 
 
@@ -26,6 +28,11 @@ def make_attempt(base: Path, **settings: Any) -> Attempt:
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def children() -> set[int]:
+    """Give the processes that this one has started and not taken leave of, zombies too."""
+    return {child.pid for child in psutil.Process().children()}
 
 
 def is_alive(pid: int) -> bool:

@@ -57,14 +57,15 @@ class ProviderServer:
 
     _open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._open[task] = writer
+        task.add_done_callback(lambda _: writer.close())  # also when it was canceled before it began
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await self._one(reader, writer):
                 pass
-        writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; say whether the connection stays open."""
@@ -122,7 +123,7 @@ def _chunks(writer: asyncio.StreamWriter, events: Sequence[str]) -> None:
 async def provider_server(*replies: Reply) -> AsyncIterator[ProviderServer]:
     """Start a server with these replies on a free port of loopback."""
     server = ProviderServer(list(replies))
-    listening = await asyncio.start_server(server._serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(server._accept, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     try:
         yield server

@@ -84,6 +84,7 @@ async def refusing_proxy(upstream: str, *, refuse: int, retry_after: int) -> Asy
         task = asyncio.create_task(proxy.connection(reader, writer))
         connections.add(task)
         task.add_done_callback(connections.discard)
+        task.add_done_callback(lambda _: writer.close())  # also when it was canceled before it began
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     proxy.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -122,14 +122,18 @@ def resume(
         opened = open_settled_store(store)
         stack.callback(opened.close)
         run_id = opened.find_run(run)
-        try:
-            session = resume_session(
+
+        def take_up() -> Session:
+            return resume_session(
                 opened,
                 run_id,
                 max_parallel=max_parallel,
                 models=Models(model) if model is not None else None,
                 limits=limits_of(max_tokens, max_requests, max_cost),
             )
+
+        try:
+            session = take_up()
         except RunOwned as error:
             if opened.run(run_id).status != RunState.PAUSED:
                 raise
@@ -139,11 +143,14 @@ def resume(
                     f"{error}; a run that is driven takes no other limits or model: "
                     "stop it there first (Ctrl-C), then resume it"
                 ) from None
-            return _tell_owner(opened, run_id, json=json)
+            if _tell_owner(opened, run_id, json=json):
+                return 0
+            session = take_up()  # its process did as it was told, and has ended since
         return drive(session, json=json, quiet=quiet or settings.quiet, store=store)
 
 
-def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
+def _tell_owner(store: Store, run_id: str, *, json: bool) -> bool:
+    """Tell the process that drives a paused run to go on, and say so; False if nobody drives it any more."""
     from allready.engine.steer import steer
     from allready.engine.views import short_id
     from allready.errors import CommandRefused
@@ -151,13 +158,15 @@ def _tell_owner(store: Store, run_id: str, *, json: bool) -> int:
     steered = steer(store, run_id, "resume")
     if steered.refused is not None and store.run(run_id).status == RunState.PAUSED:
         raise CommandRefused(steered.refused)
-    where = f"process {steered.owner.pid} on {steered.owner.host}" if steered.owner else "its process"
+    if steered.owner is None:
+        return False
+    where = f"process {steered.owner.pid} on {steered.owner.host}"
     if json:
         print_json({"run": run_id, "command": "resume", "done": steered.done})
     else:
         what = "was told to go on" if steered.refused is None and not steered.done else "goes on"
         print(f"run {short_id(run_id)} {what} in {where}; follow it: allready logs {short_id(run_id)} -f")
-    return 0
+    return True
 
 
 # --- driving ----------------------------------------------------------------------------------------------
@@ -174,16 +183,14 @@ def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> in
         display = foreground.display = choose_display(session, json=json, quiet=quiet, store=store)
         try:
             result = run_to_end(foreground.drive(display))
-        except StoreError as error:
+        except BaseException as error:
             foreground.ended = True
             display.drain()
+            if not isinstance(error, StoreError):
+                raise
             exits.tell(error)
             exits.say(f"allready: the run was stopped; when the store works again: {foreground.resume}")
             return exits.FAILED if foreground.signal is None else exits.SIGNALED + foreground.signal
-        except BaseException:
-            foreground.ended = True
-            display.drain()
-            raise
         foreground.ended = True
         display.finish(result, foreground.signal)
     if foreground.signal is not None and result.status is RunState.PAUSED:

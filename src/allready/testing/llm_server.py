@@ -141,6 +141,7 @@ class ScriptedServer:
             task = asyncio.create_task(self._connection(reader, writer))
             busy.add(task)
             task.add_done_callback(busy.discard)
+            task.add_done_callback(lambda _: writer.close())  # also when it was canceled before it began
 
         server = await asyncio.start_server(accept, HOST, 0)
         port = server.sockets[0].getsockname()[1]
