@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -283,6 +283,19 @@ class PostgresServer:
             assert time.monotonic() < deadline, "the connections don't end"
             time.sleep(LOOK_EVERY)
         return len(ended)
+
+
+Lose = Callable[[PostgresServer, str], None]
+"""A way to lose the connections to a database of a server, by its URL."""
+
+
+def stop_and_start(mode: StopMode) -> Lose:
+    return lambda server, _: server.restart(mode)
+
+
+def kill_and_start(server: PostgresServer, _: str) -> None:
+    server.kill()
+    server.start()
 
 
 def _user_for_it() -> dict[str, Any]:

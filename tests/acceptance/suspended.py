@@ -19,6 +19,8 @@ import threading
 from collections import Counter
 from typing import Any
 
+from tests.crash.points import around
+
 from allready.agents.base import Attempt
 from allready.cli.main import main
 from allready.pool.manager import SubAgentManager
@@ -63,23 +65,11 @@ def look_apart(name: str) -> None:
     setattr(lease.LeaseKeeper, name, wrapped)
 
 
-def wrap(owner: Any, name: str, kind: str) -> None:
-    call = getattr(owner, name)
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        pass_point(f"{kind}.before")
-        value = call(*args, **kwargs)
-        pass_point(f"{kind}.after")
-        return value
-
-    setattr(owner, name, wrapped)
-
-
 def suspend() -> None:
-    wrap(SqlStore, "commit", "commit")
-    wrap(SubAgentManager, "launch", "launch")
-    wrap(Attempt, "begin", "begin")
-    wrap(subprocess, "Popen", "exec")
+    around(pass_point, SqlStore, "commit", "commit")
+    around(pass_point, SubAgentManager, "launch", "launch")
+    around(pass_point, Attempt, "begin", "begin")
+    around(pass_point, subprocess, "Popen", "exec")
     look_apart("_look")
     look_apart("_renew_in_time")
     defaults = lease.LeaseKeeper.__init__.__kwdefaults__

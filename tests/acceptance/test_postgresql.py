@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from typing import Any
 import pytest
 from tests.acceptance.many_runs import CHAIN
 from tests.acceptance.program import PATIENCE, Running, allready, environment, has_text, lines_of, wait_until
-from tests.postgres import PostgresServer, StopMode
+from tests.postgres import Lose, PostgresServer, kill_and_start, stop_and_start
 
 from allready.core.states import RUN_ENDED
 from allready.store import open_store
 from allready.store.contract import LEASE_SECONDS, JournalEvent
 from allready.store.sql import SqlStore
 
-Lose = Callable[[PostgresServer, str], None]
 ROOT = Path(__file__).parents[2]
 LENGTH = 12
 """Tasks of each chain."""
@@ -60,15 +59,6 @@ ONCE = {"task.started", "task.completed", "run.completed"}
 
 
 # --- a server that goes away ------------------------------------------------------------------------------
-
-
-def stop_and_start(mode: StopMode) -> Lose:
-    return lambda server, _: server.restart(mode)
-
-
-def kill_and_start(server: PostgresServer, _: str) -> None:
-    server.kill()
-    server.start()
 
 
 def cut(server: PostgresServer, url: str) -> None:

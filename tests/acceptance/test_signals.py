@@ -58,17 +58,7 @@ def test_at_any_moment_of_the_start(tmp_path: Path, number: signal.Signals, code
 @pytest.mark.parametrize(("number", "code"), STOPS)
 def test_while_a_person_is_waited_for(tmp_path: Path, number: signal.Signals, code: int) -> None:
     (tmp_path / "plan.yaml").write_text("tasks: [{id: gate, run: echo through, approval: true}]")
-    terminal, other = pty.openpty()
-    process = subprocess.Popen(
-        [*PROGRAM, "run", "plan.yaml"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=other,
-        stdout=other,
-        stderr=other,
-        start_new_session=True,
-    )
-    os.close(other)
+    process, terminal = on_a_terminal(tmp_path, session=True)
     seen = b""
     while b"[a]pprove" not in seen:
         seen += os.read(terminal, 65536)
@@ -78,6 +68,22 @@ def test_while_a_person_is_waited_for(tmp_path: Path, number: signal.Signals, co
     assert b"go on with: allready resume" in seen
     assert allready("approve", "latest", "gate", cwd=tmp_path).returncode == 0
     assert allready("resume", "latest", cwd=tmp_path).stdout.count("through") == 1
+
+
+def on_a_terminal(folder: Path, *before: str, session: bool = False) -> tuple[subprocess.Popen[bytes], int]:
+    """Run the plan of the folder on a terminal of its own; gives the terminal's other side, too."""
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        [*before, *PROGRAM, "run", "plan.yaml"],
+        cwd=folder,
+        env=environment(),
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        start_new_session=session,
+    )
+    os.close(other)
+    return process, terminal
 
 
 def read_all(terminal: int) -> bytes:
@@ -92,16 +98,7 @@ def read_all(terminal: int) -> bytes:
 
 def test_a_closed_terminal_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
-    terminal, other = pty.openpty()
-    process = subprocess.Popen(
-        ["setsid", "-c", *PROGRAM, "run", "plan.yaml"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=other,
-        stdout=other,
-        stderr=other,
-    )
-    os.close(other)
+    process, terminal = on_a_terminal(tmp_path, "setsid", "-c")
     pids = wait_for_pids(tmp_path, 1)
     os.close(terminal)  # the kernel sends SIGHUP, and nothing can be written any more
     assert process.wait(60) in {129, 3}
@@ -111,16 +108,7 @@ def test_a_closed_terminal_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> N
 
 def test_a_terminal_that_is_halted_halts_only_itself(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
-    terminal, other = pty.openpty()
-    process = subprocess.Popen(
-        ["setsid", "-c", *PROGRAM, "run", "plan.yaml"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=other,
-        stdout=other,
-        stderr=other,
-    )
-    os.close(other)
+    process, terminal = on_a_terminal(tmp_path, "setsid", "-c")
     wait_for_pids(tmp_path, 1)
     while b"long" not in os.read(terminal, 65536):
         pass

@@ -88,19 +88,19 @@ def instrument(points: Points) -> None:
     """Put points around and into everything that makes a run durable or has an effect."""
     ledger.passing = points
     sql.SqlStore = _store_with(points)  # type: ignore[misc]
-    _around(points, sqlite.SqliteDatabase, "prepare", "prepare")
-    _around(points, migrate, "run_migrations", "migrate")
+    around(points, sqlite.SqliteDatabase, "prepare", "prepare")
+    around(points, migrate, "run_migrations", "migrate")
     _instrument_statements(points)
     _instrument_files(points)
     for name in ("spawn", "launch", "release", "cancel", "_end"):
-        _around(points, SubAgentManager, name, f"pool.{name.strip('_')}")
-    _around(points, SchedulerLoop, "_take_in", "loop.take_in")
-    _around(points, StoreJournal, "_tell", "journal.tell")
-    _around(points, Session, "_take_commands", "commands.take")
-    _around(points, process, "_start", "command.start")
+        around(points, SubAgentManager, name, f"pool.{name.strip('_')}")
+    around(points, SchedulerLoop, "_take_in", "loop.take_in")
+    around(points, StoreJournal, "_tell", "journal.tell")
+    around(points, Session, "_take_commands", "commands.take")
+    around(points, process, "_start", "command.start")
     for user in (start, steer):
-        _around(points, user, "end_leftovers", "leftovers.end")
-    _around(points, leftovers, "_signal", "leftovers.signal")
+        around(points, user, "end_leftovers", "leftovers.end")
+    around(points, leftovers, "_signal", "leftovers.signal")
 
 
 def grace() -> None:
@@ -110,7 +110,8 @@ def grace() -> None:
         setattr(user, "end_leftovers", partial(end, grace=GRACE))  # noqa: B010 - it is not exported
 
 
-def _around(points: Points, owner: Any, name: str, kind: str) -> None:
+def around(points: Callable[[str], None], owner: Any, name: str, kind: str) -> None:
+    """Put a point before and one after each call of something."""
     call: Callable[..., Any] = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -167,8 +168,8 @@ def _instrument_statements(points: Points) -> None:
 
 def _instrument_files(points: Points) -> None:
     """Put points into the making of files: half written, not synced, synced, renamed, not yet in a row."""
-    _around(points, os, "fsync", "sync")
-    _around(points, Path, "replace", "rename")
+    around(points, os, "fsync", "sync")
+    around(points, Path, "replace", "rename")
     mkstemp = tempfile.mkstemp
 
     def made(*args: Any, **kwargs: Any) -> tuple[int, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine.replaying import replayed
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.models import Models, NoModel
 from allready.core.states import RunState
 from allready.engine.outcome import RunResult
-from allready.engine.replay import recorded_inputs, start_replay
+from allready.engine.replay import recorded_inputs
 from allready.engine.run import run
 from allready.engine.session import Session
 from allready.engine.start import new_session, resume_session
@@ -246,9 +247,7 @@ async def test_tasks_start_while_the_planner_still_writes(tmp_path: Path, durabl
             row = store.run(session.id)
             assert [task["id"] for task in row.plan["tasks"]] == ["facts", "numbers", "last"]
             assert [task.title for task in store.tasks(session.id)][-1] == "the answer to the goal"
-            replay = start_replay(store, row)
-            for inputs in recorded_inputs(store, session.id):
-                replay.feed(inputs)
+            replay = replayed(store, row)
             replay.finish()
             assert replay.scheduler.status is RunState.COMPLETED
 

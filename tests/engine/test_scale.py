@@ -11,10 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.engine.replaying import replayed
 
 from allready import Plan, run
 from allready.engine import views
-from allready.engine.replay import recorded_inputs, start_replay
 from allready.engine.start import new_session
 from allready.engine.views import (
     last_completed,
@@ -86,9 +86,7 @@ async def test_why_says_the_same_as_the_whole_journal_played_again(
         row = store.run(session.id)
         if row.status == "created":
             continue
-        replay = start_replay(store, row)
-        for inputs in recorded_inputs(store, row.id):
-            replay.feed(inputs)
+        replay = replayed(store, row)
         whys = await asyncio.to_thread(stored_whys, store, row.id)
         if store.run(session.id).last_seq != row.last_seq:
             continue  # it went on meanwhile

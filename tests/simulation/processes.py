@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from enum import Enum
 from typing import Any, TypeVar, TypeVarTuple
 
+from allready.engine.virtual_clock import VirtualClockLoop, _Timer
 from allready.store.contract import Lease, Owner, Store
 from allready.store.lease import LeaseKeeper
-from allready.testing.clock import VirtualClockLoop, _Timer
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -128,6 +127,8 @@ def _close(task: asyncio.Task[Any]) -> None:
 
 
 class _Handle(asyncio.Handle):
+    """Code of a process: not run while that is suspended, nor when it is dead."""
+
     _context: contextvars.Context
 
     def _run(self) -> None:
@@ -140,23 +141,15 @@ class _Handle(asyncio.Handle):
             self._run()
 
 
-class _ProcessTimer(_Timer):
-    _context: contextvars.Context
-
-    def _run(self) -> None:
-        process = self._context.get(PROCESS)
-        if process is None or process.takes(self.again):
-            super()._run()
-
-    def again(self) -> None:
-        if not self.cancelled():
-            self._run()
+class _ProcessTimer(_Handle, _Timer):
+    """The same for timers."""
 
 
 class ProcessLoop(VirtualClockLoop):
     """Virtual time for simulated processes."""
 
     _ready: Any
+    _timer_type = _ProcessTimer
 
     def _call_soon(
         self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
@@ -164,21 +157,6 @@ class ProcessLoop(VirtualClockLoop):
         handle = _Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
-
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[[*Ts], object],
-        *args: *Ts,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
-        self._check_closed()
-        self._timers_made += 1
-        timer = _ProcessTimer(when, callback, args, self, context)
-        timer.order = self._timers_made
-        timer._scheduled = True
-        heapq.heappush(self._scheduled, timer)
-        return timer
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)

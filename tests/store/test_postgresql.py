@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from tests.postgres import GUARDED, PostgresServer, StopMode
+from tests.postgres import GUARDED, Lose, PostgresServer, kill_and_start, stop_and_start
 from tests.store.opening import open_at_once
 
 from allready.errors import BugError, RunNotFound, StoreBusy, StoreError, StoreUnavailable, UserError
@@ -370,15 +370,6 @@ def _waits_for_a_lock(url: str) -> bool:
 # --- connections that are lost ----------------------------------------------------------------------------
 
 
-def stop_and_start(mode: StopMode) -> Callable[[PostgresServer, str], None]:
-    return lambda server, _: server.restart(mode)
-
-
-def kill_and_start(server: PostgresServer, _: str) -> None:
-    server.kill()
-    server.start()
-
-
 def cut(server: PostgresServer, url: str) -> None:
     assert server.cut_connections(url) > 0
     wait_until(lambda: server.connections(url) == 0, "the connections have ended")
@@ -397,7 +388,7 @@ def test_lost_connections_are_not_given_out_again(
     postgres: PostgresServer,
     postgres_url: str,
     store: SqlStore,
-    lose: Callable[[PostgresServer, str], None],
+    lose: Lose,
 ) -> None:
     """Nothing fails that began after the server was back: that it is lost is seen without asking it."""
     lease = store.acquire(RUN, this_process())
@@ -414,7 +405,7 @@ def test_what_was_under_way_fails_and_one_more_try_is_enough(
     postgres: PostgresServer,
     postgres_url: str,
     store: SqlStore,
-    lose: Callable[[PostgresServer, str], None],
+    lose: Lose,
 ) -> None:
     def tasks() -> Iterator[TaskRow]:
         yield from some_tasks(*(f"t{number}" for number in range(1500)))

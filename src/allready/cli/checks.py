@@ -205,8 +205,8 @@ def _store(option: str | None) -> Iterator[Check]:
         files_folder,
         is_on_server,
         open_store,
+        place_of,
         sqlite_path,
-        without_password,
     )
 
     try:
@@ -221,8 +221,7 @@ def _store(option: str | None) -> Iterator[Check]:
     try:
         opened = open_store(url, create=False)
     except StoreMissing:
-        place = without_password(str(url)) if is_on_server(url) else path
-        yield Check("store", OK, f"none yet at {place}: the first run makes it")
+        yield Check("store", OK, f"none yet at {place_of(url)}: the first run makes it")
         return
     except AllreadyError as error:
         yield Check("store", PROBLEM, str(error))

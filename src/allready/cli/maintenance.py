@@ -259,11 +259,11 @@ def upgrade(store: StoreOption = None, json: JsonOption = False) -> None:
     Other commands do the same when they open a store; this one says what it did.
     """
     from allready.cli.tables import say
-    from allready.store.open import is_on_server, sqlite_path, upgrade, without_password
+    from allready.store.open import place_of, upgrade
 
     url = store if store is not None else load_settings().store
     before, after = upgrade(url)
-    where = without_password(str(url)) if is_on_server(url) else str(sqlite_path(url))
+    where = place_of(url)
     if json:
         print_json({"store": where, "before": before, "after": after, "changed": before != after})
     elif before == after:

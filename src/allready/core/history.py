@@ -24,6 +24,8 @@ REPORTS = frozenset({"spawn", "refuse", "spawn_failed"})
 """Inputs that answer an offer."""
 TIMED = frozenset({"tick", "event", "command", "add", "close", *REPORTS})
 """Inputs whose last value is when they came."""
+_TASK_AT = {"late": 2, "command": 2, "event": 1, "offer": 1, "cancel": 1, **dict.fromkeys(REPORTS, 1)}
+"""Where in an input its task stands, if it is about one."""
 DECIDED = ("number", "agent", "delay", "retry", "scope", "asks", "decision", "status", "approved")
 """What a recorded event tells of a decision; the rest of it is wording, durations and the like."""
 
@@ -201,9 +203,7 @@ class Replay:
 
 def task_of(entry: list[Any]) -> str | None:
     """Give the task that an input is about; None if it is about the run."""
-    place = {"late": 2, "command": 2, "event": 1, "offer": 1, "cancel": 1}.get(entry[0])
-    if entry[0] in REPORTS:
-        place = 1
+    place = _TASK_AT.get(entry[0])
     task = entry[place] if place is not None and place < len(entry) else None
     return task if isinstance(task, str) else None
 

@@ -238,8 +238,7 @@ class SchedulerLoop:
                 while launches and not self._journal.holds():
                     await self._journal.regain()
                     self._check_failure()
-                now = self._clock()
-                if launches and now - self.scheduler.now > LATE:
+                if launches and (now := self._clock()) - self.scheduler.now > LATE:
                     self.scheduler.began_late([handle for _, handle in launches], now)
         except BaseException:
             for pool, handle in launches:

@@ -15,7 +15,7 @@ from allready.core.history import Replay
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
 from allready.errors import ReplayDiverged
-from allready.store.contract import RunRow, Store, TaskRow
+from allready.store.contract import Store, TaskRow
 
 PAGE = 1_000
 """Rows that are read at a time."""
@@ -136,32 +136,21 @@ def read_recording(store: Store, run_id: str) -> Recording:
 
 
 def _read_once(store: Store, run_id: str) -> Recording:
-    row = store.run(run_id)
+    row = store.run(run_id, plan=False)
     # in this order: there is no input whose events are not read
     inputs = [entry for entries in recorded_inputs(store, run_id) for entry in entries]
     events = list(_recorded_events(store, run_id))
     tasks = store.tasks(run_id)
-    quiet = store.run(run_id).last_seq == row.last_seq
+    quiet = store.run(run_id, plan=False).last_seq == row.last_seq
     return Recording(
         [spec_from_json(task.spec) for task in tasks[: row.options["first_tasks"]]],
         row.seed,
         row.options["timeout"],
-        _grows(row),
+        row.options.get("max_tasks") is not None,
         inputs,
         events,
         _final(row.status, tasks) if quiet else None,
     )
-
-
-def start_replay(store: Store, row: RunRow) -> Replay:
-    """Give a replay at the beginning of a stored run, which compares its decisions only."""
-    first = store.tasks(row.id)[: row.options["first_tasks"]]
-    graph = TaskGraph([spec_from_json(task.spec) for task in first], open=_grows(row))
-    return Replay(DagScheduler(graph, seed=row.seed, timeout=row.options["timeout"]))
-
-
-def _grows(row: RunRow) -> bool:
-    return row.options.get("max_tasks") is not None
 
 
 def recorded_inputs(store: Store, run_id: str) -> Iterator[list[Any]]:

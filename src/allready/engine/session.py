@@ -282,7 +282,7 @@ class Session:
         except StoreUnavailable as error:  # all is to stop at once, and the store is silent
             keeper.stop(wait=False)
             driven_here.discard(self.id)
-            _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
+            self._log_still_ours(error)
         finally:
             journal.close()
 
@@ -296,7 +296,10 @@ class Session:
             try:
                 self.store.release(self.id, self._lease.epoch)
             except StoreError as error:
-                _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
+                self._log_still_ours(error)
+
+    def _log_still_ours(self, error: StoreError) -> None:
+        _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
 
     def _lose(self, error: LeaseLost) -> None:
         """Stop at once, because another process may own the run by now."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from allready.core.graph import TaskGraph, TaskNode, TaskSpec
+from allready.core.graph import TaskGraph, TaskNode, TaskSpec, topological_order
 from allready.core.scheduler import DagScheduler
 from allready.core.snapshot import spec_from_json
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, FailureStrategy, RunIf
@@ -252,9 +252,10 @@ def _ready_at(node: TaskNode) -> float:
 def critical_path(workload: Workload) -> list[Step]:
     """Give the tasks that would set the time if there were places for all: the longest chain."""
     graph = TaskGraph(workload.specs)
+    order, _ = topological_order({spec.id: spec.depends_on for spec in workload.specs})
     ends: dict[int, float] = {}
     before: dict[int, TaskNode | None] = {}
-    for node in _in_order(graph):
+    for node in map(graph.by_id.__getitem__, order):
         seconds = workload.seconds[node.id]
         choose = min if node.spec.run_if is RunIf.ANY_COMPLETED else max
         dep = choose(node.deps, key=lambda dep: ends[dep.index], default=None)
@@ -267,18 +268,6 @@ def critical_path(workload: Workload) -> list[Step]:
         steps.append(Step(last.id, ends[last.index] - seconds, seconds))
         last = before[last.index]
     return steps[::-1]
-
-
-def _in_order(graph: TaskGraph) -> Iterable[TaskNode]:
-    """Give the tasks, dependencies first."""
-    waiting = {node.index: len(node.deps) for node in graph}
-    order = [node for node in graph if not node.deps]
-    for node in order:  # grows while it is read
-        for dependent in node.dependents:
-            waiting[dependent.index] -= 1
-            if not waiting[dependent.index]:
-                order.append(dependent)
-    return order
 
 
 def _bound(workload: Workload, slots: int) -> tuple[float, str]:

@@ -53,6 +53,18 @@ class DeadlockError(RuntimeError):
     """Every task waits, and nothing that they wait for can happen any more."""
 
 
+class _Timer(asyncio.TimerHandle):
+    """Times are often equal when they are virtual; asyncio's own timers have then no order of their own."""
+
+    order = 0
+    _scheduled: bool
+
+    def __lt__(self, other: object) -> bool:
+        if isinstance(other, _Timer):
+            return (self.when(), self.order) < (other.when(), other.order)
+        return NotImplemented
+
+
 class VirtualClockLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer whenever nothing else can happen.
 
@@ -62,6 +74,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     _scheduled: list[asyncio.TimerHandle]
     _check_closed: Callable[[], None]
+    _timer_type = _Timer
 
     def __init__(self, start: float = 0.0, *, patience: float = PATIENCE) -> None:
         self._now = start
@@ -126,7 +139,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Call `callback(*args)` at the virtual time `when`; of several at one time, first come first."""
         self._check_closed()
         self._timers_made += 1
-        timer = _Timer(when, callback, args, self, context)
+        timer = self._timer_type(when, callback, args, self, context)
         timer.order = self._timers_made
         timer._scheduled = True
         heapq.heappush(self._scheduled, timer)
@@ -199,18 +212,6 @@ class _Selector(selectors.DefaultSelector):
         if events or timeout == 0:
             return events
         return self._idle(super().select)
-
-
-class _Timer(asyncio.TimerHandle):
-    """Times are often equal when they are virtual; asyncio's own timers have then no order of their own."""
-
-    order = 0
-    _scheduled: bool
-
-    def __lt__(self, other: object) -> bool:
-        if isinstance(other, _Timer):
-            return (self.when(), self.order) < (other.when(), other.order)
-        return NotImplemented
 
 
 def _describe(task: asyncio.Task[Any]) -> str:

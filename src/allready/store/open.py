@@ -93,6 +93,11 @@ def is_on_server(url: str | Path | None) -> bool:
     return match is not None and match[1].lower().partition("+")[0] in ("postgresql", "postgres")
 
 
+def place_of(url: str | Path | None) -> str:
+    """Give where a store is, for people: its path, or the URL of a server. Raises `UserError`."""
+    return without_password(str(url)) if is_on_server(url) else str(sqlite_path(url))
+
+
 def _database(url: str | Path | None, unless_missing: str | None) -> tuple[Database, str]:
     """Give the database, and its name for people.
 

@@ -2,5 +2,4 @@
 
 from allready.engine.virtual_clock import DeadlockError as DeadlockError
 from allready.engine.virtual_clock import VirtualClockLoop as VirtualClockLoop
-from allready.engine.virtual_clock import _Timer as _Timer
 from allready.engine.virtual_clock import run_virtual as run_virtual
