@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ class SmallDisk:
     def leave(self, kib: int) -> None:
         """Fill it up until only `kib` KiB are free."""
         left = os.statvfs(self.path)
-        self._filler.write_bytes(bytes(max(0, left.f_bavail * left.f_bsize - kib * 1024)))
+        with suppress(OSError):  # others may write meanwhile: then it is full, too
+            self._filler.write_bytes(bytes(max(0, left.f_bavail * left.f_bsize - kib * 1024)))
 
     def free(self) -> None:
         """Give back what was filled."""

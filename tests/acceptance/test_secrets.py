@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "secrets_of.py").write_text(TASKS % (list(SECRETS),))
     tasks = []
     for name, script in SCRIPTS.items():
-        (tmp_path / f"{name}.sh").write_text(script.replace("{python}", sys.executable) + "\n")
+        (tmp_path / f"{name}.sh").write_text(script.replace("{python}", shlex.quote(sys.executable)) + "\n")
         timeout = "2s" if name == "times_out" else "1m"
         tasks.append(f"  - {{id: {name}, run: [sh, {name}.sh], timeout: {timeout}}}")
     agents = []

@@ -115,7 +115,7 @@ def test_what_can_not_be_found_by_its_name() -> None:
 
 
 SCRIPT = """
-import asyncio, dataclasses, sys
+import asyncio, dataclasses, os, sys
 from pathlib import Path
 from allready.agents.base import Attempt
 from allready.agents.isolated import IsolatedAgent
@@ -129,7 +129,7 @@ def work(a):
 
 async def main():
     place = Path(sys.argv[1])
-    attempt = Attempt("run", "task", "handle", 1, place, place)
+    attempt = Attempt(f"run {os.getpid()}", "task", "handle", 1, place, place)
     print((await IsolatedAgent(work, args=["x"]).run(attempt)).output)
 
 if __name__ == "__main__":

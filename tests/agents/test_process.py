@@ -363,7 +363,7 @@ async def test_a_background_process_that_holds_the_output_is_not_waited_for(tmp_
     attempt = make_attempt(tmp_path)
     async with asyncio.timeout(20):
         finished = await shell(
-            attempt, f"{sys.executable} -c '{SAY_AND_HANG}' & read line < /dev/null; exit 4"
+            attempt, f"'{sys.executable}' -c '{SAY_AND_HANG}' & read line < /dev/null; exit 4"
         )
     assert finished.exit_code == 4
     if finished.output:
