@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -15,13 +16,15 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from allready.cli import do, first_process, look, maintenance, plans, replay, running, simulate, steering
-from allready.cli.exits import FAILED, INTERRUPTED, SIGNALED, tell
+from allready.cli.exits import BAD_INPUT, FAILED, INTERRUPTED, SIGNALED, say, tell
 from allready.cli.signals import Stopped, stop
+from allready.cli.standard_files import OutputBroken, flush_or_forget, open_standard_files
 from allready.errors import AllreadyError
 
 LEAVE_TIME = 0.5
@@ -68,25 +71,13 @@ simulate.register(app)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     first_process.step_aside()
-    _open_standard_files()
+    open_standard_files()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, stop)
     # at exit all would be collected once more, object by object: a third of a second with a model's library
     atexit.register(gc.freeze)
     _leave(run(arguments))
-
-
-def _open_standard_files() -> None:
-    """Have something at the three standard descriptors: what is opened next must not get one of them."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
 
 
 def _leave(code: int) -> NoReturn:
@@ -96,36 +87,66 @@ def _leave(code: int) -> NoReturn:
         if not thread.daemon and thread is not threading.main_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                with contextlib.suppress(OSError):
-                    sys.stdout.flush()
-                    sys.stderr.flush()
+                flush_or_forget(sys.stdout, sys.stderr)
                 os._exit(code)
+    flush_or_forget(sys.stdout, sys.stderr)
     sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code. Errors are told on stderr, without a traceback."""
     os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")  # it would be printed into the view of a run
+    out, err = sys.stdout, sys.stderr
     try:
-        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-        sys.stdout.flush()
-    except typer.Exit as error:
-        return error.exit_code
-    except typer.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
+        code = _command(arguments)
+        out.flush()  # at exit nobody could say what is wrong with it
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Stopped as signaled:
         return SIGNALED + signaled.number
-    except BrokenPipeError:
-        # whoever read our output has had enough (`allready list | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    except OutputBroken as error:
+        return _output_broken(error)
+    except SystemExit as left:
+        if not isinstance(left.__context__, OutputBroken):
+            raise
+        sys.stdout, sys.stderr = out, err  # typer has put others there, and left
+        return _output_broken(left.__context__)
+    except FileNotFoundError:
+        if _has_working_directory():
+            raise
+        say("allready: the working directory is gone: change into one that exists")
+        return BAD_INPUT
+    return code
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except typer.Exit as error:
+        return error.exit_code
     except AllreadyError as error:
         return tell(error)
+    except (typer.Abort, OSError):
+        raise
     except Exception as error:
         return _usage_error(error)
     return code if isinstance(code, int) else 0
+
+
+def _output_broken(error: OutputBroken) -> int:
+    """Say that nothing more can be written; but not if whoever read it has had enough (`… | head`)."""
+    if error.errno == errno.EPIPE:
+        return SIGNALED + signal.SIGPIPE
+    say(f"allready: can't write to the output: {error.strerror}")
+    return FAILED
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _usage_error(error: Exception) -> int:
@@ -134,5 +155,6 @@ def _usage_error(error: Exception) -> int:
     code = getattr(error, "exit_code", None)
     if show is None or not isinstance(code, int):
         raise error
-    show()
+    with contextlib.suppress(OSError):
+        show()
     return code

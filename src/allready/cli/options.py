@@ -81,7 +81,7 @@ def load_settings(folder: Path | None = None) -> Settings:
 
     Raises `PlanError` with everything in it that is not valid.
     """
-    folder = folder or Path.cwd()
+    folder = folder or Path()
     problems: list[Problem] = []
     settings = Settings()
     for path, table in ((folder / "pyproject.toml", ("tool", "allready")), (folder / "allready.toml", ())):
