@@ -108,6 +108,8 @@ def test_urls_and_paths(here: Path, url: str | Path, place: str) -> None:
         (":memory:", "names no file"),
         ("  ", "names no file"),
         ("a\0b", "names no file"),
+        ("runs.db/", "runs.db/ names a folder; a store is a file: runs.db/runs.db, say"),
+        ("sqlite:///runs/", "names a folder; a store is a file: sqlite:///runs/runs.db, say"),
     ],
 )
 def test_urls_that_make_no_sense(here: Path, url: str, message: str) -> None:

@@ -149,6 +149,8 @@ def sqlite_path(url: str | Path | None) -> Path:
         text = rest[1:]
     if not text.strip() or text == ":memory:" or "\0" in text:
         raise UserError(f"{str(url)!r} names no file to keep runs in; use sqlite:///PATH or a path")
+    if text.endswith("/"):
+        raise UserError(f"{url} names a folder; a store is a file: {url}runs.db, say")
     return Path(text).expanduser().absolute()
 
 
