@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,16 @@ from typing import Any
 
 import pytest
 from tests.acceptance.many_runs import CHAIN
-from tests.acceptance.program import PATIENCE, Running, allready, environment, has_text, lines_of, wait_until
+from tests.acceptance.program import (
+    PATIENCE,
+    PROGRAM,
+    Running,
+    allready,
+    environment,
+    has_text,
+    lines_of,
+    wait_until,
+)
 from tests.postgres import Lose, PostgresServer, kill_and_start, stop_and_start
 
 from allready.core.states import RUN_ENDED
@@ -124,6 +134,72 @@ def test_an_outage_is_told_while_it_lasts_and_others_are_told_what_is_wrong(
         wait_until(lambda: "the store answers again" in run.errors.read_text(), "the end of it is told")
         assert run.end() == 0
     journal_of(store, run.run_id)
+
+
+HELD = """\
+import os, subprocess, time
+from allready import Plan
+
+plan = Plan("Held")
+HALT = f"trap 'kill -STOP {os.getpid()}; echo > halted; exit' TERM; "
+WAIT = "echo > ready; while :; do sleep 0.02; done"
+
+@plan.task
+def leaves() -> str:
+    with open("ran.txt", "a") as ran:
+        ran.write("leaves\\n")
+    subprocess.Popen(["sh", "-c", HALT + WAIT], start_new_session=True)
+    while not os.path.exists("ready"):
+        time.sleep(0.02)
+    return "what it gave"
+"""
+"""What the task leaves behind ends with the run, and halts the program then: before it tells of the end."""
+GATED = """
+@plan.task(approval=True)
+def gated(leaves):
+    pass
+"""
+
+
+@pytest.mark.parametrize(("more", "status", "code"), [("", "completed", 1), (GATED, "paused", 3)])
+def test_a_server_that_is_gone_when_the_end_is_to_be_told(
+    more: str, status: str, code: int, tmp_path: Path, postgres: PostgresServer, postgres_url: str
+) -> None:
+    """Something was run, so the exit code is not 2: that would say that it was not."""
+    (tmp_path / "tasks.py").write_text(HELD + more)
+    options = ("--store", postgres_url)
+    process = subprocess.Popen(
+        [*PROGRAM, "run", "tasks:plan", *options],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: has_text(tmp_path / "halted") or process.poll() is not None, "it is halted")
+        postgres.stop("immediate")
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == code, err
+    assert f"\n{status}" in out, "what is known is told"
+    assert "no PostgreSQL server answers" in err
+    assert f"the run is {status}; when the store works again: allready " in err
+    assert "nothing was run" not in out + err
+    assert "Traceback" not in err
+    postgres.start()
+    command = shlex.split(err.rpartition("works again: allready ")[2])
+    if more:
+        assert allready("approve", "latest", "gated", *options, cwd=tmp_path).returncode == 0
+    (tmp_path / "ready").unlink()
+    last = allready(*command, cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
+    assert "completed" in last.stdout
+    assert (tmp_path / "ran.txt").read_text() == "leaves\n"
 
 
 @pytest.mark.slow

@@ -7,9 +7,11 @@ nothing lost and nothing done twice.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.acceptance.program import PATIENCE, PROGRAM, Running, allready, environment, wait_until
+from tests.acceptance.program import PATIENCE, PROGRAM, Running, allready, environment, has_text, wait_until
 from tests.small_disk import SmallDisk, mounted
 
 from allready.store.open import open_store
@@ -169,6 +171,51 @@ def test_a_store_that_is_moved_away_in_the_middle_and_put_back(root: Path, tmp_p
     else:
         shutil.rmtree(place, ignore_errors=True)  # what a task may have made anew
         (tmp_path / "elsewhere").rename(place)
+    resumed = allready("resume", "latest", "--store", str(store), cwd=root)
+    assert resumed.returncode == 0, resumed.stderr
+    done_once(root, "first")
+
+
+def rename(store: Path, table: str, name: str) -> None:
+    with closing(sqlite3.connect(store, timeout=PATIENCE)) as connection:
+        connection.execute(f"ALTER TABLE {table} RENAME TO {name}")
+
+
+def test_all_that_was_to_be_told_is_read_before_a_broken_store_ends_the_program(root: Path) -> None:
+    """Its reader is slow: what waits for it is not dropped, and how to go on is told after that."""
+    store = root / "runs.db"
+    told = [f"told{number}" for number in range(30)]
+    stopped = f"trap 'echo stopped >> {root}/long; exit 1' TERM; echo x >> {root}/long"
+    lines = [
+        "goal: much is told\nmax_parallel: 4\ntasks:",
+        f"  - {{id: first, run: \"sh -c 'echo x >> {root}/first'\"}}",
+        *(f"  - {{id: {name}, run: 'true', depends_on: [first]}}" for name in told),
+        f"  - {{id: ready, run: touch {root}/ready, depends_on: [{', '.join(told)}]}}",
+        "  - id: long",
+        f'    run: [sh, -c, "{stopped}; until test -e {root}/again; do sleep 0.05; done"]',
+        f'  - {{id: gate, run: [sh, -c, "until test -e {root}/go; do sleep 0.05; done"]}}',
+    ]
+    (root / "plan.yaml").write_text("\n".join(lines) + "\n")
+    with Running("run", "plan.yaml", "--store", str(store), cwd=root) as running:
+        assert running.process.stdout is not None
+        fcntl.fcntl(running.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        wait_until(lambda: has_text(root / "long") and (root / "ready").exists(), "all but the gate is done")
+        rename(store, "events", "elsewhere")
+        (root / "go").touch()
+        wait_until(lambda: "stopped" in (root / "long").read_text(), "what runs is stopped")
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(2)  # it waits for its reader
+        assert "resume" not in running.errors.read_text()
+        assert running.end() == 1
+        errors = running.errors.read_text()
+        assert "no such table" in errors
+        assert "the run was stopped; when the store works again: allready resume" in errors
+        assert "Traceback" not in errors
+    rename(store, "elsewhere", "events")
+    with closing(open_store(store)) as opened:
+        recorded = opened.events(running.run_id)
+        assert [event["seq"] for event in running.events] == [event.seq for event in recorded]
+    (root / "again").touch()
     resumed = allready("resume", "latest", "--store", str(store), cwd=root)
     assert resumed.returncode == 0, resumed.stderr
     done_once(root, "first")

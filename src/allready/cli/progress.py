@@ -214,8 +214,11 @@ class JsonLines(Display):
             self.session.id,
             JournalEvent(self._seq, self.session.clock(), f"run.{result.status}", None, None, None),
         )
-        self._write({**last, **self._end_view(result)})
-        self.flush()
+        try:
+            last = {**last, **self._end_view(result)}
+        finally:  # the event itself has happened, also if the store can't be asked for the rest now
+            self._write(last)
+            self.flush()
         super().finish(result, stopped_by)
 
     def _end_view(self, result: RunResult) -> dict[str, Any]:
@@ -290,13 +293,15 @@ class PlainLines(Display):
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
-        lines = ["", *summary(self.session, result)]
-        if result.answer is not None:
-            lines += ["", clean(result.answer), ""]
-        lines += closing_lines(self.session, result, self.store)
+        self._write_lines(["", *summary(self.session, result)])  # before what the store has to be asked for
+        answer = result.answer
+        told = [] if answer is None else ["", clean(answer), ""]
+        self._write_lines(told + closing_lines(self.session, result, self.store))
+        super().finish(result, stopped_by)
+
+    def _write_lines(self, lines: Sequence[str]) -> None:
         self.write("".join(f"{line}\n" for line in lines))
         self.flush()
-        super().finish(result, stopped_by)
 
 
 def task_line(event: JournalEvent) -> str | None:

@@ -31,8 +31,9 @@ from allready.cli.options import (
 )
 from allready.cli.signals import Stopped, heard_by
 from allready.cli.tables import hint
+from allready.cli.text import clean
 from allready.core.states import RunState
-from allready.errors import StoreError, UserError
+from allready.errors import AllreadyError, LeaseLost, OutsideError, UserError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -183,19 +184,39 @@ def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> in
         display = foreground.display = choose_display(session, json=json, quiet=quiet, store=store)
         try:
             result = run_to_end(foreground.drive(display))
-        except BaseException as error:
+        except (UserError, OutsideError) as error:
             foreground.ended = True
             display.drain()
-            if not isinstance(error, StoreError):
+            if isinstance(error, LeaseLost):
                 raise
-            exits.tell(error)
-            exits.say(f"allready: the run was stopped; when the store works again: {foreground.resume}")
+            _tell_of(error, f"the run was stopped; when the store works again: {foreground.resume}")
             return exits.FAILED if foreground.signal is None else exits.SIGNALED + foreground.signal
+        except BaseException:
+            foreground.ended = True
+            display.drain()
+            raise
         foreground.ended = True
-        display.finish(result, foreground.signal)
+        told = True
+        try:
+            display.finish(result, foreground.signal)
+        except (
+            UserError,
+            OutsideError,
+        ) as error:  # the run stands as it is recorded; what it gave can't be read
+            told = False
+            display.drain()
+            look = foreground.resume if result.status is RunState.PAUSED else foreground.show
+            _tell_of(error, f"the run is {result.status}; when the store works again: {look}")
     if foreground.signal is not None and result.status is RunState.PAUSED:
         return exits.SIGNALED + foreground.signal
-    return EXIT_CODES[result.status]
+    code = EXIT_CODES[result.status]
+    return code if told else code or exits.FAILED
+
+
+def _tell_of(error: AllreadyError, what_next: str) -> None:
+    """Say what stands in the way of a run that was begun: not as `exits.tell`, for which nothing was run."""
+    exits.say(f"allready: {clean(str(error))}")
+    exits.say(f"allready: {what_next}")
 
 
 class _Foreground:
@@ -210,6 +231,7 @@ class _Foreground:
 
         self._session = session
         self.resume = hint("resume", short_id(session.id), store=store)
+        self.show = hint("show", short_id(session.id), store=store)
         self.display: Display | None = None
         self.signal: int | None = None
         """The first that came."""
