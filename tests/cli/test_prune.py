@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import DEADLINE, STORE, Call, Child, call_process, make_run, write_plan
+from tests.small_disk import SmallDisk, mounted
 
 from allready import Plan
 from allready.store.contract import RunRow
@@ -67,7 +69,9 @@ def test_a_dry_run_shows_what_would_go(call: Call, runs: list[str]) -> None:
     assert answer.code == 0
     assert "50 d ago" in answer.out
     assert "goal 1" in answer.out
-    assert answer.lines[-1] == "2 runs to remove"
+    assert answer.lines[-2:] == ["2 runs to remove", "4.0 KiB of files"]
+    *_, sums = (json.loads(line) for line in call("prune", "--dry-run", "--json").lines)
+    assert sums == {"runs": 2, "folders": 0, "freed": 4096, "problems": 0, "dry_run": True}
     assert left() == runs
 
 
@@ -123,6 +127,8 @@ def test_without_a_terminal_it_must_be_said_that_nothing_is_asked(call: Call, ru
     assert "--yes" in answer.err
     assert "--dry-run" in answer.err
     assert call("prune", "--json").code == 2
+    assert "no run 'nothing'" in call("prune", "nothing").err, "that would be refused on a terminal, too"
+    assert "there is no status 'lost'; there are created, running" in call("prune", "--status", "lost").err
     assert left() == runs
 
 
@@ -159,12 +165,56 @@ def test_folders_that_were_left_go_too(call: Call, runs: list[str]) -> None:
     place = STORE.parent / "runs"
     (place / "00000009-0000-7000-8000-000000000000.pruned").mkdir()
     (place / "00000008-0000-7000-8000-000000000000").mkdir()
-    assert call("prune", "--dry-run").lines[-1] == "2 runs to remove, and 1 folder without a run"
+    assert call("prune", "--dry-run").lines[-2] == "2 runs to remove, and 1 folder without a run"
     assert call("prune", "--yes").lines == ["2 runs removed, 1 folder without a run; 4.0 KiB freed"]
     assert (
         call("prune", "--yes", "--strangers").lines[-1].startswith("0 runs removed, 1 folder without a run")
     )
     assert left() == runs[2:]
+
+
+def on_a_small_disk(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Give the folders of two runs of 2 and 4 KiB in a store on the disk, where we are now."""
+    monkeypatch.chdir(disk.path)
+    STORE.parent.mkdir()
+    with closing(open_store(STORE)) as store:
+        ids = [add(store, number, 50, "completed") for number in range(2)]
+    folders = [(STORE.parent / "runs" / run).absolute() for run in ids]
+    (folders[1] / "more.txt").write_text("x" * 2048)
+    return folders
+
+
+@pytest.mark.parametrize("kib", [0, 40])
+def test_on_a_full_disk_it_says_what_may_go_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kib: int
+) -> None:
+    """With no room at all the store can't even be read, with a little it can't be written."""
+    with mounted(tmp_path / "disk", 8192) as disk:
+        small, large = on_a_small_disk(disk, monkeypatch)
+        disk.leave(kib)
+        answer = call_process("prune", "--yes")
+        assert answer.code == (2 if kib == 0 else 1)
+        assert "make 1.0 MiB of room on it, then prune again" in answer.err
+        assert answer.err.splitlines()[-2:] == [f"    4.0 KiB  {large}", f"    2.0 KiB  {small}"]
+        shutil.rmtree(large)
+        disk.free()
+        assert call_process("prune", "--yes").lines == ["2 runs removed; 2.0 KiB freed"]
+        assert left() == []
+        monkeypatch.chdir(tmp_path)
+
+
+def test_on_a_full_disk_what_needs_no_store_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    with mounted(tmp_path / "disk", 8192) as disk:
+        on_a_small_disk(disk, monkeypatch)
+        rest = STORE.parent / "runs" / "00000009-0000-7000-8000-000000000000.pruned"
+        rest.mkdir()
+        (rest / "output.txt").write_bytes(bytes(1024 * 1024))
+        disk.leave(40)
+        assert call("prune", "--yes").lines == ["2 runs removed, 1 folder without a run; 1.0 MiB freed"]
+        assert left() == []
+        monkeypatch.chdir(tmp_path)
 
 
 def test_a_run_that_a_process_drives_stays(call: Call, start: Callable[..., Child]) -> None:

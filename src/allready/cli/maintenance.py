@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,10 @@ DEFAULT_AGE = "30d"
 """Age from which on runs go if nothing else is said."""
 SHOWN = 20
 """Runs that are listed before it is asked; the others are counted."""
+NEEDED = 1024 * 1024
+"""Free bytes on the disk with which the store can remove a run of some hundred tasks."""
+ADVISED = 3
+"""Folders that are named on a full disk."""
 ANSWERS = {"y": "yes", "n": "no"}
 
 database = typer.Typer(help="Keep the store's tables up to date.", no_args_is_help=True)
@@ -89,16 +94,16 @@ def prune(
 
     quiet = quiet or load_settings().quiet
     choice = _choice(runs, older_than, keep, status, unfinished=unfinished)
-    if not (dry_run or yes):
-        _check_terminal(json=json)
-    with closing(open_settled_store(store)) as opened:
+    with _advice_on_a_full_disk(store), closing(open_settled_store(store)) as opened:
         named = choose_named(opened, runs, unfinished=unfinished) if runs else None
         chosen = choose(opened, choice) if named is None else named
         left = [] if runs else leftovers(opened, strangers=strangers)
         if dry_run:
             return _tell_dry(opened, chosen, left, json=json)
-        if not (yes or json or not (chosen or left)) and not _confirmed(chosen, left):
-            return 4
+        if not yes:
+            _check_terminal(json=json)
+            if (chosen or left) and not _confirmed(chosen, left):
+                return 4
         return _remove(opened, chosen, left, json=json, quiet=quiet)
 
 
@@ -174,20 +179,25 @@ def _lines(chosen: Sequence[RunRow], left: Sequence[Path]) -> Iterator[str]:
 
 
 def _tell_dry(store: Store, chosen: Sequence[RunRow], left: Sequence[Path], *, json: bool) -> int:
+    from allready.cli.checks import size_text
     from allready.cli.tables import say
     from allready.engine.prune import Gone, folder_of, size_of
 
-    if not json:
-        for line in _lines(chosen, left):
-            say(line)
-        return 0
+    going = [Gone(path.name, None, path, size_of(path)) for path in left]
     for row in chosen:
         folder = folder_of(store, row)
-        size = 0 if folder is None else size_of(folder)
-        print_json(_view(Gone(row.id, row, folder, size), removed=False))
-    for path in left:
-        print_json(_view(Gone(path.name, None, path, size_of(path)), removed=False))
-    print_json({"runs": 0, "folders": 0, "freed": 0, "problems": 0, "dry_run": True})
+        going.append(Gone(row.id, row, folder, 0 if folder is None else size_of(folder)))
+    freed = sum(gone.size for gone in going)
+    if json:
+        for gone in going:
+            print_json(_view(gone, removed=False))
+        sums = {"runs": len(chosen), "folders": len(left), "freed": freed}
+        print_json({**sums, "problems": 0, "dry_run": True})
+    else:
+        for line in _lines(chosen, left):
+            say(line)
+        if going:
+            say(f"{size_text(freed)} of files")
     return 0
 
 
@@ -200,13 +210,17 @@ def _remove(store: Store, chosen: Sequence[RunRow], left: Sequence[Path], *, jso
     from allready.errors import StoreError
 
     done: list[Gone] = []
-    removals = chain((remove_run(store, row) for row in chosen), map(remove_leftover, left))
+    # folders first: for them the store has not to write, which it can't on a full disk
+    removals = chain(map(remove_leftover, left), (remove_run(store, row) for row in chosen))
     for gone in removals:
         done.append(gone)
         if json:
             print_json(_view(gone, removed=gone.problem is None))
         elif gone.problem is not None:
             print(f"allready: {clean_line(gone.problem)}", file=sys.stderr)
+    advice = _advice([gone.folder for gone in done if gone.problem is not None and gone.folder is not None])
+    if advice is not None:
+        print(f"allready: {advice}", file=sys.stderr)
     try:
         freed = give_back_space(store) if any(gone.problem is None for gone in done) else 0
     except StoreError as error:  # what was removed is removed: its space is used by later runs
@@ -232,6 +246,39 @@ def _remove(store: Store, chosen: Sequence[RunRow], left: Sequence[Path], *, jso
             parts.append(f"{count(len(well) - runs, 'folder')} without a run")
         say(f"{', '.join(parts)}; {size_text(freed)} freed" if done else "nothing to remove")
     return 1 if problems else 0
+
+
+@contextmanager
+def _advice_on_a_full_disk(store: str | None) -> Iterator[None]:
+    """Add what to do to an error of the store, if the disk is full."""
+    from allready.errors import StoreError
+    from allready.store.open import files_folder
+
+    try:
+        yield
+    except StoreError as error:
+        place = files_folder(store if store is not None else load_settings().store) / "runs"
+        folders = [folder for folder in place.iterdir() if folder.is_dir()] if place.is_dir() else []
+        advice = _advice(folders)
+        if advice is None:
+            raise
+        raise StoreError(f"{error}\n{advice}") from error
+
+
+def _advice(folders: Sequence[Path]) -> str | None:
+    """Say what may go by hand, if the disk that these folders of runs are on is full."""
+    from allready.cli.checks import size_text
+    from allready.engine.prune import size_of
+
+    if not folders or shutil.disk_usage(folders[0].parent).free >= NEEDED:
+        return None
+    sizes = sorted(((size_of(folder), folder) for folder in folders), reverse=True)[:ADVISED]
+    return (
+        f"the disk is full, and the store has to write even to remove a run: make {size_text(NEEDED)} of room "
+        "on it, then prune again. Of what is here, the folder of a run that is not needed any more may go (its "
+        "outputs are lost then; prune removes the rest). The largest:"
+        + "".join(f"\n  {size_text(size):>9}  {folder}" for size, folder in sizes)
+    )
 
 
 def _view(gone: Gone, *, removed: bool) -> dict[str, object]:

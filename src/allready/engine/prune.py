@@ -15,6 +15,7 @@ stores may share the place where folders are, and a folder is made before its ru
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -269,7 +270,9 @@ def size_of(folder: Path) -> int:
 
 def _cause(error: OSError, folder: Path | None) -> str:
     where = error.filename or folder
-    return f"{where} can't be removed: {error.strerror or error}; see who may write there, then prune again"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    todo = "make room on the disk" if full else "see who may write there"
+    return f"{where} can't be removed: {error.strerror or error}; {todo}, then prune again"
 
 
 def give_back_space(store: Store) -> int:
