@@ -274,9 +274,9 @@ def _advice(folders: Sequence[Path]) -> str | None:
         return None
     sizes = sorted(((size_of(folder), folder) for folder in folders), reverse=True)[:ADVISED]
     return (
-        f"the disk is full, and the store has to write even to remove a run: make {size_text(NEEDED)} of room "
-        "on it, then prune again. Of what is here, the folder of a run that is not needed any more may go (its "
-        "outputs are lost then; prune removes the rest). The largest:"
+        "the disk is full, and the store has to write even to remove a run: make "
+        f"{size_text(NEEDED)} of room on it, then prune again. Of what is here, the folder of a run that is "
+        "not needed any more may go (its outputs are lost then; prune removes the rest). The largest:"
         + "".join(f"\n  {size_text(size):>9}  {folder}" for size, folder in sizes)
     )
 
