@@ -56,6 +56,54 @@ def test_at_any_moment_of_the_start(tmp_path: Path, number: signal.Signals, code
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
+def test_before_anybody_listens_and_where_python_ignores_what_is_raised(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "tasks.py").write_text(
+        "import os\nfrom allready import Plan\n\n"
+        "class Swallows:\n    def __del__(self):\n"
+        f"        if not os.path.exists('came'):\n            open('came', 'w').close()\n"
+        f"            os.kill(os.getpid(), {int(number)})\n\n"
+        "Swallows()\nplan = Plan('')\n\n"
+        "@plan.task\ndef given():\n    return 'what it gave'\n"
+    )
+    stopped = allready("run", "tasks:plan", cwd=tmp_path)
+    assert (tmp_path / "came").exists()
+    assert stopped.returncode == code, stopped.stderr
+    assert "Exception ignored in" in stopped.stderr, "nobody but Python saw it"
+    assert "go on with: allready resume" in stopped.stderr
+    resumed = allready("resume", "latest", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "what it gave" in resumed.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["_leave", "the exit of Python"])
+def test_in_its_last_moments(tmp_path: Path, number: signal.Signals, where: str) -> None:
+    """All is recorded and told by then: it leaves at once, with the exit code that it would have had."""
+    begin = {
+        "_leave": "threading.Thread(target=wait, daemon=False).start()",
+        "the exit of Python": "atexit.register(come)",
+    }
+    (tmp_path / "tasks.py").write_text(
+        "import atexit, os, sys, threading, time\nfrom allready import Plan\nplan = Plan('')\n\n"
+        "def come():\n    open('came', 'w').close()\n"
+        f"    os.kill(os.getpid(), {int(number)})\n    time.sleep(300)\n\n"
+        "def leaves():\n    frame = sys._current_frames()[threading.main_thread().ident]\n"
+        "    while frame is not None and frame.f_code.co_name != '_leave':\n        frame = frame.f_back\n"
+        "    return frame is not None\n\n"
+        "def wait():\n    while not leaves():\n        time.sleep(0.001)\n    come()\n\n"
+        f"@plan.task\ndef given():\n    {begin[where]}\n    return 'what it gave'\n"
+    )
+    ended = allready("run", "tasks:plan", cwd=tmp_path)
+    assert (tmp_path / "came").exists()
+    assert ended.returncode == 0, ended.stderr
+    assert "what it gave" in ended.stdout
+    assert ended.stderr == ""
+    assert "status   completed" in status(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
 def test_while_a_person_is_waited_for(tmp_path: Path, number: signal.Signals, code: int) -> None:
     (tmp_path / "plan.yaml").write_text("tasks: [{id: gate, run: echo through, approval: true}]")
     process, terminal = on_a_terminal(tmp_path, session=True)

@@ -23,7 +23,7 @@ import typer
 
 from allready.cli import do, first_process, look, maintenance, plans, replay, running, simulate, steering
 from allready.cli.exits import BAD_INPUT, FAILED, INTERRUPTED, SIGNALED, say, tell
-from allready.cli.signals import Stopped, stop
+from allready.cli.signals import Stopped, listen, listen_no_more
 from allready.cli.standard_files import OutputBroken, flush_or_forget, open_standard_files
 from allready.errors import AllreadyError
 
@@ -72,12 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     first_process.step_aside()
     open_standard_files()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, stop)
+    listen()
     # at exit all would be collected once more, object by object: a third of a second with a model's library
     atexit.register(gc.freeze)
-    _leave(run(arguments))
+    try:
+        code = run(arguments)
+        listen_no_more(code)
+    except (KeyboardInterrupt, Stopped) as signaled:  # that came while `run` took an error
+        code = SIGNALED + signaled.number if isinstance(signaled, Stopped) else INTERRUPTED
+        listen_no_more(code)
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -19,13 +20,27 @@ class Stopped(BaseException):
 
 
 _unheard: list[int] = []
-"""Signals for which `Stopped` was raised: if we still go on, it was where exceptions are ignored."""
+"""Signals for which `stop` raised an exception: if we still go on, it was where exceptions are ignored."""
+
+
+def listen() -> None:
+    """Have `stop` called for each signal; those that are ignored (as under nohup) stay so."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
+
+
+def listen_no_more(code: int) -> None:
+    """Have a signal end this process at once, with its exit code: all is done and told."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is stop:
+            signal.signal(number, lambda *_: os._exit(code))
 
 
 def stop(number: int, _frame: FrameType | None) -> None:
     """Leave whatever is being done; the handler where there is no better one."""
     _unheard.append(number)
-    raise Stopped(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
 
 @contextlib.contextmanager
