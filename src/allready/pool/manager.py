@@ -470,7 +470,6 @@ class SubAgentManager:
 
     def kill_all(self, run: str | None = None) -> None:
         """Force all sub-agents (of one run) at once, without a grace period."""
-        loop = asyncio.get_running_loop()
         for sub_agent in list(self._sub_agents.values()):
             if run is not None and sub_agent.request.run != run:
                 continue
@@ -480,7 +479,7 @@ class SubAgentManager:
             if sub_agent._force_timer is not None:
                 sub_agent._force_timer.cancel()
             # not now: two cancellations before its next step would reach the work as one
-            sub_agent._force_timer = loop.call_soon(self._force, sub_agent)
+            sub_agent._force_timer = asyncio.get_running_loop().call_soon(self._force, sub_agent)
 
     async def stop(self, run: str | None = None) -> None:
         """Stop all sub-agents (of one run): asked, then forced; returns when they ended or were given up."""
