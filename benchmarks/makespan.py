@@ -1,0 +1,350 @@
+"""How close runs of ragged graphs come to the bound. Prints Markdown tables.
+
+    ./dev python -m benchmarks.makespan                        generated graphs; takes a quarter of an hour
+    ./dev python -m benchmarks.makespan --traces FOLDER        also published traces (WfFormat JSON 1.5)
+    ./dev python -m benchmarks.makespan --quick                seconds, on tiny graphs: to try the script
+
+Tasks sleep, in real time, on the real loop and pool. The bound is the longer of the critical path and work
+÷ places; no schedule beats it, and often none reaches it. Beside it stand schedules of the same durations
+that cost nothing (simulated, see `workloads.py`): what they lack to the bound is the order's and the graph's
+doing, what a run lacks to them is overhead.
+
+*knowing*: ours, with the durations as `estimate`. *not knowing*: ours without them. *durable*: ours, knowing,
+with a SQLite store; its time is that of the whole call, the store's making included. *first come*: asyncio
+by hand, counters and a semaphore. *waves*: the standard library's graphlib, all that is ready is waited for
+before the next are started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.traces import BadTrace, read_folder
+from benchmarks.workloads import (
+    GENERATED,
+    Task,
+    Workload,
+    bound,
+    critical_path_first,
+    first_come,
+    most_steps_first,
+    shortest,
+)
+
+from allready import Plan, run
+from allready.core.graph import TaskGraph, TaskSpec
+from allready.core.scheduler import DagScheduler
+from allready.engine.loop import run_scheduler_loop
+from allready.pool.manager import SubAgent, SubAgentManager
+
+FEW_PLACES = 5
+SECONDS = 5.0
+"""What the bound of a run is scaled to: long enough that a timer's millisecond is little."""
+SEEDS = 3
+QUICK = 0.1
+"""Seconds of a trial of this script itself."""
+GOAL_SPARE, GOAL_FEW, GOAL_TRACES = 1.03, 1.05, 1.05
+FAST_BRANCHES, FAST_LINKS, SLOW_LINKS = 4, 8, 20
+"""In the diamond with one slow branch: branches beside it, their tasks, and how many such it takes itself."""
+
+Work = Callable[[str], Awaitable[None]]
+"""Does the task of that id."""
+Runner = Callable[[Workload, int, Work], Awaitable[None]]
+"""Runs a workload with so many places."""
+
+
+# --- who runs ---------------------------------------------------------------------------------------------
+
+
+async def first_come_by_hand(workload: Workload, places: int, work: Work) -> None:
+    """Run each task when its dependencies have ended and the semaphore lets it, as one writes it by hand."""
+    missing = {task.id: len(task.depends_on) for task in workload.tasks}
+    dependents: dict[str, list[str]] = {task.id: [] for task in workload.tasks}
+    for task in workload.tasks:
+        for dep in task.depends_on:
+            dependents[dep].append(task.id)
+    semaphore = asyncio.Semaphore(places)
+    async with asyncio.TaskGroup() as group:
+
+        async def node(name: str) -> None:
+            async with semaphore:
+                await work(name)
+            for dependent in dependents[name]:
+                missing[dependent] -= 1
+                if not missing[dependent]:
+                    group.create_task(node(dependent))
+
+        for name in [name for name, count in missing.items() if not count]:
+            group.create_task(node(name))
+
+
+async def waves(workload: Workload, places: int, work: Work) -> None:
+    """Run all that is ready, wait for all of it, and look again."""
+    sorter = TopologicalSorter({task.id: task.depends_on for task in workload.tasks})
+    sorter.prepare()
+    semaphore = asyncio.Semaphore(places)
+
+    async def node(name: str) -> None:
+        async with semaphore:
+            await work(name)
+
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        await asyncio.gather(*map(node, ready))
+        sorter.done(*ready)
+
+
+async def knowing(workload: Workload, places: int, work: Work) -> None:
+    await _ours(workload, places, work, lambda task: task.seconds)
+
+
+async def not_knowing(workload: Workload, places: int, work: Work) -> None:
+    await _ours(workload, places, work, lambda _: None)
+
+
+async def _ours(
+    workload: Workload, places: int, work: Work, estimate: Callable[[Task], float | None]
+) -> None:
+    async def attempt(sub_agent: SubAgent) -> None:
+        await work(sub_agent.request.task)
+
+    graph = TaskGraph(TaskSpec(task.id, task.depends_on, estimate=estimate(task)) for task in workload.tasks)
+    status = await run_scheduler_loop(DagScheduler(graph), SubAgentManager(places), attempt)
+    assert status == "completed", status
+
+
+async def durable(workload: Workload, places: int, work: Work) -> None:
+    plan = Plan(workload.name, max_parallel=places)
+    for task in workload.tasks:
+        plan.add(work, id=task.id, args=[task.id], depends_on=task.depends_on, estimate=task.seconds)
+    with tempfile.TemporaryDirectory(prefix="allready-makespan-") as folder:
+        result = await run(plan, store=Path(folder) / "runs.db")
+    assert result.status == "completed", result.status
+
+
+# --- measuring --------------------------------------------------------------------------------------------
+
+
+class Measured(NamedTuple):
+    """Of one run, in seconds."""
+
+    makespan: float
+    ends: dict[str, float]
+    """Task → when it ended, from the beginning of the run."""
+
+
+def measure(runner: Runner, workload: Workload, places: int) -> Measured:
+    """Run a workload in an event loop of its own, its tasks asleep for their time."""
+    seconds = {task.id: task.seconds for task in workload.tasks}
+    ends = {}
+
+    async def timed() -> float:
+        nonlocal ends
+        gc.collect()
+        began = time.perf_counter()
+
+        async def work(name: str) -> None:
+            await asyncio.sleep(seconds[name])
+            ends[name] = time.perf_counter() - began
+
+        await runner(workload, places, work)
+        return time.perf_counter() - began
+
+    makespan = asyncio.run(timed())
+    assert ends.keys() == seconds.keys(), "not all tasks were run"
+    return Measured(makespan, ends)
+
+
+def ratios(runners: Sequence[Runner], cases: Sequence[tuple[Workload, int]]) -> list[list[float]]:
+    """Give for each runner makespan ÷ bound of each case; the runners take turns."""
+    rows: list[list[float]] = [[] for _ in runners]
+    for workload, places in cases:
+        for row, runner in zip(rows, runners, strict=True):
+            row.append(measure(runner, workload, places).makespan / bound(workload, places))
+    return rows
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+def spare_places(seconds: float, seeds: int) -> Iterator[str]:
+    """Give the table of graphs that have a place for each task."""
+    yield (
+        f"Places to spare: makespan ÷ critical path, of {seeds} graphs each the median (the worst). The "
+        f"critical path takes {seconds:g} s.\n"
+    )
+    yield from head(f"ours (≤ {GOAL_SPARE})", "first come", "waves", "graph", "tasks")
+    for make in GENERATED:
+        graphs = [shortest(make(seed), seconds) for seed in range(seeds)]
+        cases = [(graph, len(graph.tasks)) for graph in graphs]
+        ours, by_hand, in_waves = ratios([knowing, first_come_by_hand, waves], cases)
+        yield row(judged(ours, GOAL_SPARE), shown(by_hand), shown(in_waves), graphs[0].name, sizes(graphs))
+
+
+def few_places(seconds: float, seeds: int) -> Iterator[str]:
+    """Give the table of graphs that have to share few places, and what schedules without cost take."""
+    yield (
+        f"{FEW_PLACES} places: makespan ÷ max(critical path, work ÷ {FEW_PLACES}), of {seeds} graphs each "
+        f"the median (the worst). The bound is {seconds:g} s. The last three columns are simulated schedules "
+        "that cost nothing: critical path first, most steps first, first come.\n"
+    )
+    yield from head(
+        f"knowing (≤ {GOAL_FEW})",
+        "not knowing",
+        "durable",
+        "first come",
+        "waves",
+        "graph",
+        "tasks",
+        "free: path",
+        "free: steps",
+        "free: first",
+    )
+    runners: list[Runner] = [knowing, not_knowing, durable, first_come_by_hand, waves]
+    for make in GENERATED:
+        graphs = [shortest(make(seed), seconds, FEW_PLACES) for seed in range(seeds)]
+        known, *others = ratios(runners, [(graph, FEW_PLACES) for graph in graphs])
+        free = [
+            [schedule(graph, FEW_PLACES) / bound(graph, FEW_PLACES) for graph in graphs]
+            for schedule in (critical_path_first, most_steps_first, first_come)
+        ]
+        yield row(
+            judged(known, GOAL_FEW),
+            *map(shown, others),
+            graphs[0].name,
+            sizes(graphs),
+            *map(shown, free),
+        )
+
+
+def published(traces: Sequence[Workload], seconds: float) -> Iterator[str]:
+    """Give the table of published traces."""
+    yield (
+        f"Published traces with {FEW_PLACES} places: makespan ÷ that of a critical-path-first schedule of "
+        "the same durations that costs nothing. All durations are divided by the factor.\n"
+    )
+    yield from head(
+        f"knowing (≤ {GOAL_TRACES})",
+        "not knowing",
+        "durable",
+        "first come",
+        "waves",
+        "knowing ÷ bound",
+        "trace",
+        "tasks",
+        "factor",
+        "bound, s",
+    )
+    runners: list[Runner] = [knowing, not_knowing, durable, first_come_by_hand, waves]
+    for trace in traces:
+        factor = bound(trace, FEW_PLACES) / seconds
+        workload = trace.scaled(1 / factor)
+        free = critical_path_first(workload, FEW_PLACES)
+        spans = [measure(runner, workload, FEW_PLACES).makespan for runner in runners]
+        known, *others = [[span / free] for span in spans]
+        yield row(
+            judged(known, GOAL_TRACES),
+            *map(shown, others),
+            f"{spans[0] / bound(workload, FEW_PLACES):.3f}",
+            trace.name,
+            str(len(trace.tasks)),
+            f"{factor:.1f}",
+            f"{seconds:g}",
+        )
+
+
+def diamond(link: float, slow: float) -> Workload:
+    """Fast branches of some tasks each, and one task of `slow` seconds beside them."""
+    tasks = [Task("fork", (), link), Task("slow", ("fork",), slow)]
+    for branch in range(FAST_BRANCHES):
+        for step in range(FAST_LINKS):
+            after = f"fast-{branch}-{step - 1}" if step else "fork"
+            tasks.append(Task(f"fast-{branch}-{step}", (after,), link))
+    tasks.append(Task("join", ("slow", *(f"fast-{b}-{FAST_LINKS - 1}" for b in range(FAST_BRANCHES))), link))
+    return Workload("a diamond with one slow branch", tasks)
+
+
+def stragglers(link: float) -> Iterator[str]:
+    """Give the table of how long the fast branches of a diamond take beside a slow one."""
+    yield (
+        f"A slow sibling: when the last of {FAST_BRANCHES} branches of {FAST_LINKS} tasks of {link:g} s is "
+        f"through, beside a branch of one such task, and of one task of {SLOW_LINKS * link:g} s; with "
+        f"{FAST_BRANCHES + 1} places.\n"
+    )
+    yield from head("with ÷ without", "who", "without, s", "with, s")
+    who: dict[str, Runner] = {"ours": not_knowing, "first come": first_come_by_hand, "waves": waves}
+    for name, runner in who.items():
+        without, with_it = (
+            max(measured.ends[f"fast-{branch}-{FAST_LINKS - 1}"] for branch in range(FAST_BRANCHES))
+            for measured in (
+                measure(runner, diamond(link, slow), FAST_BRANCHES + 1) for slow in (link, SLOW_LINKS * link)
+            )
+        )
+        yield row(f"{with_it / without:.2f}", name, f"{without:.2f}", f"{with_it:.2f}")
+
+
+def head(*cells: str) -> Iterator[str]:
+    yield row(*cells)
+    yield "|" + " ---: |" * len(cells)
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def shown(values: Sequence[float]) -> str:
+    """Give the median, and the worst if there are several."""
+    worst = f" ({max(values):.3f})" if len(values) > 1 else ""
+    return f"{median(values):.3f}{worst}"
+
+
+def judged(values: Sequence[float], goal: float) -> str:
+    """Show values, in bold when the median misses the goal."""
+    return shown(values) if median(values) <= goal else f"**{shown(values)}**"
+
+
+def sizes(graphs: Sequence[Workload]) -> str:
+    counts = [len(graph.tasks) for graph in graphs]
+    return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
+
+
+def tables(
+    traces: Sequence[Workload] = (), *, seconds: float = SECONDS, seeds: int = SEEDS
+) -> Iterator[Iterator[str]]:
+    """Give the tables, each as lines that come when they are measured."""
+    yield spare_places(seconds, seeds)
+    yield few_places(seconds, seeds)
+    if traces:
+        yield published(traces, seconds)
+    yield stragglers(seconds / SLOW_LINKS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--traces", type=Path, help="a folder of traces, WfFormat JSON 1.5")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="bound of each run")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="generated graphs of each kind")
+    parser.add_argument("--quick", action="store_true", help="one graph of each kind, and little time")
+    given = parser.parse_args()
+    try:
+        traces = read_folder(given.traces) if given.traces else []
+    except BadTrace as error:
+        parser.error(str(error))
+    seconds, seeds = (QUICK, 1) if given.quick else (given.seconds, given.seeds)
+    for table in tables(traces, seconds=seconds, seeds=seeds):
+        for line in table:
+            print(line, flush=True)
+        print()
+
+
+if __name__ == "__main__":
+    main()
