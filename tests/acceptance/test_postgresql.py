@@ -123,7 +123,8 @@ def test_an_outage_is_told_while_it_lasts_and_others_are_told_what_is_wrong(
     with Running("run", "plan.yaml", "--store", postgres_url, cwd=tmp_path) as run:
         run.wait_for("task.completed", "a1")
         postgres.stop()
-        wait_until(lambda: "waiting for the store" in run.errors.read_text(), "the outage is told")
+        waiting = "waiting for the store (up to 10 minutes;"
+        wait_until(lambda: waiting in run.errors.read_text(), "the outage is told")
         ran = (tmp_path / "ran.txt").read_text()
         told = allready("pause", "latest", "--store", postgres_url, cwd=tmp_path)
         assert told.returncode == 2

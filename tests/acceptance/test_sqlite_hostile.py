@@ -80,6 +80,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_run(root: Path, small_disk: Sma
         (root / "go").touch()
         assert running.end() == 1
         told = running.errors.read_text()
+        assert [line.startswith("allready: ") for line in told.splitlines()] == [True, True], told
         assert "full" in told
         assert "allready resume" in told
         assert "Traceback" not in told

@@ -295,7 +295,7 @@ def test_a_store_that_stays_away_stops_the_run_and_a_resumed_one_goes_on(restart
     session = new_session(small(calls), agents={}, store=restarted, max_parallel=1)
 
     async def until_it_gives_up() -> float:
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable, match=r"gone \(the run has waited 10 minutes for that to end\)"):
             await session.drive()
         return asyncio.get_running_loop().time()
 

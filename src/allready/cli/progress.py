@@ -18,6 +18,7 @@ from allready.cli.outlet import Outlet
 from allready.cli.tables import hint
 from allready.cli.text import clean, clean_line, duration_text, usage_text
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
+from allready.engine.journal import PATIENCE_TEXT
 from allready.engine.outcome import RunResult
 from allready.engine.session import Session
 from allready.engine.views import event_view, next_steps, run_view, short_id
@@ -39,7 +40,8 @@ def store_text(reason: str | None) -> str:
     """Say that a run waits for its store, and why; None: that it goes on."""
     if reason is None:
         return "allready: the store answers again; the run goes on"
-    return clean(f"allready: waiting for the store (nothing new starts, what runs goes on): {reason}")
+    until = f"up to {PATIENCE_TEXT}; nothing new starts, what runs goes on"
+    return clean(f"allready: waiting for the store ({until}): {reason}")
 
 
 class Display:

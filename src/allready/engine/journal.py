@@ -31,6 +31,7 @@ ENDS_OF_ATTEMPTS = frozenset(
 """Changes that end the attempt they name; its result is written with them, or is of no use any more."""
 STORE_PATIENCE = 600.0
 """Seconds that a run waits for a store that is away: for a server to be restarted or replaced."""
+PATIENCE_TEXT = f"{STORE_PATIENCE / 60:g} minutes"
 STORE_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between two tries; the last one again and again."""
 LAST_TRIES = 3
@@ -338,9 +339,11 @@ class StoreJournal:
                 result = await self.in_writer(call, *args)
             except StoreUnavailable as error:
                 hurried = self._given_up.is_set()
-                enough = loop.time() - began > STORE_PATIENCE or (hurried and tries >= LAST_TRIES)
-                if enough or self._deserted:
+                if self._deserted or (hurried and tries >= LAST_TRIES):
                     raise
+                if loop.time() - began > STORE_PATIENCE:
+                    waited = f"the run has waited {PATIENCE_TEXT} for that to end"
+                    raise type(error)(f"{error} ({waited})") from error
                 if tries or isinstance(error, StoreBusy):  # a lost connection is mostly made again at once
                     self._tell_store(str(error))
             else:

@@ -23,7 +23,7 @@ from allready.core.steering import for_people
 from allready.engine.answer import answer_of
 from allready.engine.budget import Budget, Reached
 from allready.engine.compile import Compiled
-from allready.engine.journal import MemoryJournal, Observer, RunExtra, StoreJournal
+from allready.engine.journal import PATIENCE_TEXT, MemoryJournal, Observer, RunExtra, StoreJournal
 from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
@@ -240,7 +240,8 @@ class Session:
         elif reason is None:
             _log.warning("run %s goes on: the store answers again", self.id)
         else:
-            _log.warning("run %s waits for its store, what runs goes on: %s", self.id, reason)
+            text = "run %s waits for its store (up to %s), what runs goes on: %s"
+            _log.warning(text, self.id, PATIENCE_TEXT, reason)
 
     def _make_growing(self, planner: LlmPlanner, loop: SchedulerLoop) -> Growing:
         """Give what has the rest of the plan written, while what is there already runs."""
@@ -299,7 +300,8 @@ class Session:
                 self._log_still_ours(error)
 
     def _log_still_ours(self, error: StoreError) -> None:
-        _log.warning("run %s stays ours until its lease runs out: %s", self.id, error)
+        # no warning: what is wrong with the store comes out of the run, and a process that ended owns nothing
+        _log.info("run %s stays ours until its lease runs out: %s", self.id, error)
 
     def _lose(self, error: LeaseLost) -> None:
         """Stop at once, because another process may own the run by now."""
