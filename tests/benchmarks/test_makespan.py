@@ -285,6 +285,15 @@ def test_the_benchmark_prints_its_tables(tmp_path: Path) -> None:
     assert "small-001" in tables[2][2]
 
 
+def test_the_benchmark_of_agents_prints_its_table() -> None:
+    command = [sys.executable, "-m", "benchmarks.agents_shape", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    assert [line[3].strip() for line in lines[2:]] == ["4", "8", "16"]
+    assert len({len(line) for line in lines}) == 1
+
+
 def test_the_benchmark_says_what_is_wrong_with_the_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.makespan", "--traces", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
