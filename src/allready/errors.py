@@ -70,6 +70,10 @@ class RunOwned(UserError):
     """Another living process owns the run."""
 
 
+class RunEnded(UserError):
+    """The run has ended: it can't be driven any more, unless something of it is retried."""
+
+
 # --- the outside world stands in the way ------------------------------------------------------------------
 
 

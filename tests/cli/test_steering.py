@@ -240,3 +240,23 @@ def test_what_is_missing_on_the_command_line_is_told(command: str, call: Call) -
     answer = call(command)
     assert answer.code == 2
     assert "Missing argument 'RUN'" in answer.err
+
+
+def test_what_is_named_as_the_next_step_is_for_the_same_store(call: Call) -> None:
+    write_plan("tasks: [{id: good, run: 'true'}]", "good.yaml")
+    tasks = ", ".join(f"{{id: bad{number}, run: 'false', failure_strategy: skip}}" for number in range(30))
+    write_plan(f"tasks: [{tasks}, {{id: last, run: 'false'}}]")
+    failed = call("run", "plan.yaml", "--store", "other.db")
+    assert failed.code == 1
+    listed = call("list", "--store", "other.db", "--json")
+    run = json.loads(listed.out)["run"]
+    assert f"more: allready status {run[:13]} --store other.db" in failed.out
+    refused = call("resume", "latest", "--store", "other.db")
+    assert (refused.code, refused.err) == (
+        2,
+        f"allready: run {run} has ended (failed); try again what failed: "
+        f"allready retry {run[:13]} --store other.db\n",
+    )
+    assert call("show", run, "--output", "--store", "other.db").err.endswith("--output --store other.db\n")
+    assert call("run", "good.yaml", "--store", "other.db").code == 0
+    assert call("resume", "latest", "--store", "other.db").err.endswith(" has ended (completed)\n")

@@ -17,11 +17,11 @@ from tests.engine import crash_program, functions
 from tests.engine.children import Child, block, calls, child, unblock
 from tests.engine.replaying import assert_replays
 
-from allready import Plan, PlanError, RunState, UserError, run
+from allready import Plan, PlanError, RunState, run
 from allready.engine.start import new_session, resume_session
 from allready.engine.steer import steer
 from allready.engine.views import is_abandoned, stored_whys
-from allready.errors import RunNotFound, RunOwned
+from allready.errors import RunEnded, RunNotFound, RunOwned
 from allready.plan.load import plan_from_document
 from allready.store.contract import Store
 from allready.store.open import open_store
@@ -226,14 +226,12 @@ async def test_a_run_that_has_ended_is_not_resumed(store: Store, tmp_path: Path)
     plan = Plan()
     plan.add(functions.number)
     done = await run(plan, store=store, agents={})
-    with pytest.raises(UserError, match=r"has ended \(completed\)$"):
+    with pytest.raises(RunEnded, match=r"has ended \(completed\)$"):
         await run(plan, store=store, resume=done.id, agents={})
     bad = Plan()
     bad.add(functions.add, args=[1, "x"])
     failed = await run(bad, store=store, agents={})
-    with pytest.raises(
-        UserError, match=f"has ended \\(failed\\); try again what failed: allready retry {failed.id}"
-    ):
+    with pytest.raises(RunEnded, match=r"has ended \(failed\); try again what failed$"):
         await run(bad, store=store, resume=failed.id, agents={})
     with pytest.raises(RunNotFound):
         await run(plan, store=store, resume="ffff", agents={})

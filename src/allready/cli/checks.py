@@ -316,7 +316,12 @@ def _abandoned(opened: Store, option: str | None) -> Iterator[Check]:
         resume = hint("resume", short_id(row.id), store=option)
         yield Check("run", status, f"{short_id(row.id)}{goal} {what}", f"go on with: {resume}")
     if len(alone) > NAMED:
-        yield Check("run", WARNING, f"{len(alone) - NAMED:,} more wait to be resumed", "see: allready list")
+        yield Check(
+            "run",
+            WARNING,
+            f"{len(alone) - NAMED:,} more wait to be resumed",
+            f"see: {hint('list', store=option)}",
+        )
     going = len(unfinished) - len(alone)
     if going:
         yield Check("run", OK, f"{going:,} in progress")

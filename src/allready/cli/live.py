@@ -108,7 +108,7 @@ class LiveView(Display):
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
-        for number, line in enumerate(summary(self.session, result)):
+        for number, line in enumerate(summary(self.session, result, self.store)):
             style = _STYLES.get(result.status, "") if number == 0 else ""
             self.console.print(Text(line, style), soft_wrap=True)
         if result.answer is not None:

@@ -241,7 +241,7 @@ class Quiet(Display):
             self.flush()
         if result.status in {RunState.FAILED, RunState.CANCELED}:
             say(f"run {short_id(result.id)} {result.status}: {clean_line(result.error or '')}")
-        for line in _unfinished(self.session):
+        for line in _unfinished(self.session, self.store):
             say(line)
         super().finish(result, stopped_by)
 
@@ -295,7 +295,8 @@ class PlainLines(Display):
 
     def finish(self, result: RunResult, stopped_by: int | None) -> None:
         """Print the summary."""
-        self._write_lines(["", *summary(self.session, result)])  # before what the store has to be asked for
+        # before what the store has to be asked for
+        self._write_lines(["", *summary(self.session, result, self.store)])
         answer = result.answer
         told = [] if answer is None else ["", clean(answer), ""]
         self._write_lines(told + closing_lines(self.session, result, self.store))
@@ -377,7 +378,7 @@ def counts_text(session: Session) -> str:
     return ", ".join(parts)
 
 
-def _unfinished(session: Session) -> list[str]:
+def _unfinished(session: Session, store: str | None) -> list[str]:
     """Name the tasks that failed or were skipped, and say why."""
     lines = [
         f"  {node.state:<9} {node.id}: {clean_line(node.error or '')}"
@@ -386,11 +387,12 @@ def _unfinished(session: Session) -> list[str]:
         if node.state is state
     ]
     if len(lines) > NAMED:
-        lines[NAMED:] = [f"  … and {len(lines) - NAMED} more: allready status {short_id(session.id)}"]
+        whole = hint("status", short_id(session.id), store=store)
+        lines[NAMED:] = [f"  … and {len(lines) - NAMED} more: {whole}"]
     return lines
 
 
-def summary(session: Session, result: RunResult) -> list[str]:
+def summary(session: Session, result: RunResult, store: str | None) -> list[str]:
     """Say how a run ended, and what is missing and why."""
     graph = session.scheduler.graph
     status = str(result.status)
@@ -405,7 +407,7 @@ def summary(session: Session, result: RunResult) -> list[str]:
     lines = [f"{status}: {', '.join(parts)}"]
     if result.status is RunState.FAILED and result.error and not graph.counts[FAILED]:
         lines.append(f"  {clean_line(result.error)}")
-    return lines + _unfinished(session)
+    return lines + _unfinished(session, store)
 
 
 def closing_lines(session: Session, result: RunResult, store: str | None) -> list[str]:

@@ -116,7 +116,8 @@ def resume(
     """
     from allready.agents.models import Models
     from allready.engine.start import resume_session
-    from allready.errors import RunOwned
+    from allready.engine.views import short_id
+    from allready.errors import RunEnded, RunOwned
 
     settings = load_settings()
     with ExitStack() as stack:
@@ -144,20 +145,24 @@ def resume(
                     f"{error}; a run that is driven takes no other limits or model: "
                     "stop it there first (Ctrl-C), then resume it"
                 ) from None
-            if _tell_owner(opened, run_id, json=json):
+            if _tell_owner(opened, run_id, store, json=json):
                 return 0
             session = take_up()  # its process did as it was told, and has ended since
+        except RunEnded as error:
+            if opened.run(run_id, plan=False).status == RunState.COMPLETED:
+                raise
+            raise RunEnded(f"{error}: {hint('retry', short_id(run_id), store=store)}") from None
         return drive(session, json=json, quiet=quiet or settings.quiet, store=store)
 
 
-def _tell_owner(store: Store, run_id: str, *, json: bool) -> bool:
+def _tell_owner(opened: Store, run_id: str, store: str | None, *, json: bool) -> bool:
     """Tell the process that drives a paused run to go on, and say so; False if nobody drives it any more."""
     from allready.engine.steer import steer
     from allready.engine.views import short_id
     from allready.errors import CommandRefused
 
-    steered = steer(store, run_id, "resume")
-    if steered.refused is not None and store.run(run_id).status == RunState.PAUSED:
+    steered = steer(opened, run_id, "resume")
+    if steered.refused is not None and opened.run(run_id).status == RunState.PAUSED:
         raise CommandRefused(steered.refused)
     if steered.owner is None:
         return False
@@ -166,7 +171,8 @@ def _tell_owner(store: Store, run_id: str, *, json: bool) -> bool:
         print_json({"run": run_id, "command": "resume", "done": steered.done})
     else:
         what = "was told to go on" if steered.refused is None and not steered.done else "goes on"
-        print(f"run {short_id(run_id)} {what} in {where}; follow it: allready logs {short_id(run_id)} -f")
+        follow = hint("logs", short_id(run_id), "-f", store=store)
+        print(f"run {short_id(run_id)} {what} in {where}; follow it: {follow}")
     return True
 
 

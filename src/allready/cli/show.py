@@ -63,13 +63,15 @@ def show(
 
     A run with its tasks and results; a task with everything about it.
     """
+    from allready.cli.tables import hint
     from allready.errors import UserError
 
     with closing(open_settled_store(store)) as opened:
         run_id = opened.find_run(run)
         if task is None:
             if output:
-                raise UserError(f"--output is for one task: allready show {run} TASK --output")
+                command = hint("show", run, "TASK", "--output", store=store)
+                raise UserError(f"--output is for one task: {command}")
             _show_run(opened, run_id, store, json=json)
         elif output:
             if json:

@@ -94,7 +94,7 @@ def choose_named(store: Store, names: Sequence[str], *, unfinished: bool) -> lis
         if not nobody_drives(row):
             owner = row.owner
             who = f"process {owner.pid} on {owner.host}" if owner else "a process"
-            raise RunOwned(f"run {row.id} is driven by {who}: cancel it first (allready cancel {row.id})")
+            raise RunOwned(f"run {row.id} is driven by {who}: cancel it first")
         if row.status not in RUN_ENDED and not unfinished:
             raise UserError(
                 f"run {row.id} has not ended ({row.status}) and could be resumed: "

@@ -25,7 +25,7 @@ from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.results import drop_unfinished
 from allready.engine.session import MonotonicClock, Session, driven_here
-from allready.errors import PlanError, Problem, RunOwned, StoreError, UserError
+from allready.errors import PlanError, Problem, RunEnded, RunOwned, StoreError, UserError
 from allready.plan.imports import use_folder
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Limits, Plan
@@ -166,7 +166,7 @@ def resume_session(
 
     `plan` is needed for a plan of functions that can't be imported; it must be the same one. `models` None:
     the run's own model as it was; `limits` are taken in place of the run's, as far as they are given. Raises
-    `RunOwned`, `RunNotFound`, `PlanError`, and `UserError` if the run has ended; then nothing has changed.
+    `RunOwned`, `RunNotFound`, `PlanError`, `RunEnded`; then nothing has changed.
     """
     _check_places(max_parallel)
     if run_id in driven_here:  # to the store we are the owner, and may take it again
@@ -175,12 +175,8 @@ def resume_session(
     try:
         row = store.run(run_id)
         if row.status in RUN_ENDED:
-            hint = (
-                ""
-                if row.status == RunState.COMPLETED
-                else f"; try again what failed: allready retry {row.id}"
-            )
-            raise UserError(f"run {row.id} has ended ({row.status}){hint}")
+            more = "" if row.status == RunState.COMPLETED else "; try again what failed"
+            raise RunEnded(f"run {row.id} has ended ({row.status}){more}")
         rows = store.tasks(run_id)
         compiled = _compile_again(row, rows, plan, pool, models, limits)
         end_leftovers(run_id)
