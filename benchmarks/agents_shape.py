@@ -5,8 +5,8 @@
 
 The shape is that of DynTaskMAS (Yu, Ding, Sato: https://arxiv.org/abs/2503.07675), whose abstract reports,
 from 4 to 16 agents, 3.47 times the throughput, and a use of resources that rose from 65 % to 88 % against
-what the authors call traditional approaches. Its tasks, models and machines are not here: what can be compared is
-how throughput grows with the places, not how long anything takes.
+what the authors call traditional approaches. Its tasks, models and machines are not here: what can be
+compared is how throughput grows with the places, not how long anything takes.
 
 Durations are drawn log-normally. That is an assumption, as is its spread (σ = 0.8, the standard deviation is
 0.95 of the mean): ServeGen (https://arxiv.org/abs/2505.09999) found the lengths of models' answers, which set
@@ -79,8 +79,8 @@ def measured(graphs: Sequence[Workload]) -> Iterator[str]:
         )
     grown = [f"{_median_ratio(few, many):.2f}" for few, many in zip(growth[0], growth[-1], strict=True)]
     yield (
-        f"\nThroughput with {PLACES[-1]} places ÷ with {PLACES[0]}: ours {grown[0]}, knowing {grown[1]}, barrier "
-        f"{grown[2]}; DynTaskMAS reports {REPORTED_GROWTH} for its own."
+        f"\nThroughput with {PLACES[-1]} places ÷ with {PLACES[0]}: ours {grown[0]}, knowing {grown[1]}, "
+        f"barrier {grown[2]}; DynTaskMAS reports {REPORTED_GROWTH} for its own."
     )
 
 
