@@ -358,7 +358,15 @@ def _is_due(wish: Wish, lines: Sequence[list[str]]) -> bool:
         told = [line[2] for line in lines if line[0] == "told" and line[2].startswith("run.")]
         if not told or told[-1] != "run.paused":
             return False
-    return all(any(tuple(line[: len(once)]) == once for line in lines) for once in wish.once)
+    return all(_has(lines, once) for once in wish.once)
+
+
+def _has(lines: Sequence[list[str]], once: tuple[str, ...]) -> bool:
+    """Whether there is such a line; a task that was lost in a crash does not end before it is begun again."""
+    if any(tuple(line[: len(once)]) == once for line in lines):
+        return True
+    told = [line[2] for line in lines if line[0] == "told" and line[3] == once[1]] if once[0] == "end" else []
+    return bool(told) and told[-1] == "task.deferred"
 
 
 class _Stopped(Exception):
