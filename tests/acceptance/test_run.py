@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.acceptance.program import PROGRAM, Running, allready, environment, lines_of
+
+from allready.store import open_store
 
 PLAN = """\
 goal: Two and one
@@ -51,6 +54,32 @@ def test_a_plan_runs_and_its_results_can_be_looked_at_later(plan: Path) -> None:
 
     later = allready("show", "latest", "both", "--output", cwd=plan)
     assert (later.returncode, later.stdout) == (0, "hello from a, from b\n")
+
+
+STRANGE = {
+    "out": r"printf 'a\0b\377\n'",
+    "escaped": r"""printf '"a\\u0000b"' > $ALLREADY_OUTPUT""",
+    "half": r"""printf '"\\ud800"' > $ALLREADY_OUTPUT""",
+    "nul": r"""printf '[1\0]' > $ALLREADY_OUTPUT""",
+}
+
+
+def test_what_not_every_store_can_keep_is_the_same_on_all(tmp_path: Path, store_url: str) -> None:
+    tasks = [{"id": name, "run": ["sh", "-c", code], "max_retries": 2} for name, code in STRANGE.items()]
+    tasks.append({"id": "seen", "run": ["echo", "{{ out.output }}"], "depends_on": ["out"]})
+    document = {"defaults": {"failure_strategy": "skip"}, "tasks": tasks}
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    done = allready("run", "plan.json", "--store", store_url, "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with closing(open_store(store_url)) as store:
+        rows = {row.id: row for row in store.tasks(store.find_run("latest"), outputs=True)}
+        file = Path(store.run(store.find_run("latest")).folder) / str(rows["out"].output_file)
+    assert (rows["out"].output, file.read_bytes()) == ("a\ufffdb\ufffd", b"a\0b\xff\n")
+    assert rows["seen"].output == "a\ufffdb\ufffd"
+    assert (rows["escaped"].state, rows["escaped"].data) == ("completed", "a\0b")
+    for name, message in (("half", "holds half of a character"), ("nul", "holds a NUL character at byte 3")):
+        assert (rows[name].state, rows[name].attempts) == ("failed", 1), "trying again can't help"
+        assert f"what the command wrote to $ALLREADY_OUTPUT {message}" in str(rows[name].error)
 
 
 def test_json_lines_tell_everything_and_nothing_else_is_on_stdout(plan: Path) -> None:

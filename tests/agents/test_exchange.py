@@ -11,7 +11,7 @@ import pytest
 
 from allready.agents.exchange import DATA_LIMIT, check_artifacts, read_data
 from allready.agents.folders import remove_folder
-from allready.errors import TaskError
+from allready.errors import PermanentError, TaskError
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,6 @@ from allready.errors import TaskError
         (b"9" * 5_000, "a number of 5,000 digits is too long"),
         (b"1e" + b"9" * 5_000, "is too large a number"),
         (b"-Infinity", "-Infinity is not a JSON number"),
-        (b'"\\ud800"', "a lone surrogate"),
-        (b"\xff\xfe1\0", "not valid JSON"),
         (b"  ", "is empty"),
         (b" " * (DATA_LIMIT + 1), "is larger than"),
     ],
@@ -34,6 +32,30 @@ def test_data_that_is_refused(content: bytes, message: str, tmp_path: Path) -> N
     with pytest.raises(TaskError, match=message) as caught:
         read_data(path)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'"\\ud800"', "holds half of a character"),
+        (b'{"\\udc00": 1}', "holds half of a character"),
+        (b'"\xed\xa0\x80"', "is not text in UTF-8: byte 2 is 0xed"),
+        (b'\xef\xbb\xbf"\xff"', "is not text in UTF-8: byte 5 is 0xff"),
+        (b'["a\0"]', "holds a NUL character at byte 4"),
+        (b"\xff\xfe1\0", "holds a NUL character at byte 4"),
+        (b"\0", "holds a NUL character at byte 1"),
+    ],
+)
+def test_data_that_no_second_try_would_mend(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_bytes(content)
+    with pytest.raises(PermanentError, match=message):
+        read_data(path)
+
+
+def test_an_escaped_nul_is_a_character_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_bytes(rb'"a\u0000b \ud83d\ude00"')
+    assert read_data(tmp_path / "data.json") == "a\0b \N{GRINNING FACE}"
 
 
 def test_artifacts_a_thousand_levels_deep(tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ def _link(link: Path, target: Path) -> None:
 
 
 def read_data(path: Path) -> Any:
-    """Give the JSON that a command wrote; None if it wrote none. Raises `TaskError` if it is not good."""
+    r"""Give the JSON that a command wrote; None if it wrote none. Raises `TaskError` if it is not good.
+
+    It is a `PermanentError` for what no text may hold, whether this run's store could keep it or not. A NUL
+    that is written as `\u0000` can be kept by all.
+    """
     try:
         with open(path, "rb", opener=open_plain) as file:
             text = file.read(DATA_LIMIT + 1)
@@ -76,10 +80,18 @@ def read_data(path: Path) -> Any:
         raise _bad(f"is larger than {DATA_LIMIT} bytes; write large results to $ALLREADY_ARTIFACTS")
     if not text.strip():
         raise _bad("is empty")
+    place = text.find(b"\0")
+    if place >= 0:
+        raise _bad(f"holds a NUL character at byte {place + 1}, which no text may", PermanentError)
     try:
-        value = json.loads(
-            text.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite, parse_int=_bounded
-        )
+        told = text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = error.start + len(text) - len(error.object)  # without the mark at its beginning
+        raise _bad(
+            f"is not text in UTF-8: byte {place + 1} is 0x{text[place]:02x}", PermanentError
+        ) from error
+    try:
+        value = json.loads(told, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded)
     except RecursionError as error:
         raise _bad(f"is nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:
@@ -89,7 +101,9 @@ def read_data(path: Path) -> Any:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise _bad("has text that is not valid Unicode (a lone surrogate)") from error
+        raise _bad(
+            "holds half of a character (a lone surrogate), which no text may", PermanentError
+        ) from error
     return value
 
 
@@ -102,8 +116,8 @@ def open_plain(path: str, flags: int) -> int:
     return fd
 
 
-def _bad(what: str) -> TaskError:
-    return TaskError(f"what the command wrote to $ALLREADY_OUTPUT {what}")
+def _bad(what: str, kind: type[TaskError] = TaskError) -> TaskError:
+    return kind(f"what the command wrote to $ALLREADY_OUTPUT {what}")
 
 
 def _refuse(constant: str) -> Any:
