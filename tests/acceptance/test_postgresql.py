@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.acceptance.leaves import nothing_runs
 from tests.acceptance.many_runs import CHAIN
 from tests.acceptance.program import (
     PATIENCE,
@@ -23,9 +24,11 @@ from tests.acceptance.program import (
     allready,
     environment,
     has_text,
+    is_alive,
     lines_of,
     wait_until,
 )
+from tests.engine.replaying import assert_replays
 from tests.postgres import Lose, PostgresServer, kill_and_start, stop_and_start
 
 from allready.core.states import RUN_ENDED
@@ -203,6 +206,60 @@ def test_a_server_that_is_gone_when_the_end_is_to_be_told(
     assert (tmp_path / "ran.txt").read_text() == "leaves\n"
 
 
+HUNG = """
+max_parallel: 3
+tasks:
+  - {id: first, run: [sh, -c, "echo x >> first"]}
+  - {id: gate, run: [sh, -c, "until test -e go; do sleep 0.05; done"], depends_on: [first]}
+  - id: long
+    shell: true
+    run: trap 'echo asked >> long; exit 1' TERM; echo runs >> long; until test -e go2; do sleep 0.05; done
+    depends_on: [first]
+  - {id: last, run: [sh, -c, "echo x >> last"], depends_on: [gate, long]}
+"""
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_a_server_that_hangs_is_told_and_keeps_nobody_from_leaving(
+    interrupts: int, tmp_path: Path, postgres: PostgresServer, postgres_url: str, store: SqlStore
+) -> None:
+    """Its answer is waited for two minutes otherwise: longer than this test has patience."""
+    (tmp_path / "plan.yaml").write_text(HUNG)
+    options = ("--store", postgres_url)
+    with Running("run", "plan.yaml", *options, cwd=tmp_path) as run:
+        run.wait_for("task.started", "long")
+        wait_until(lambda: has_text(tmp_path / "long"), "long runs")
+        postgres.suspend()
+        try:
+            (tmp_path / "go").touch()
+            told = "has not answered for 5 s"
+            wait_until(lambda: told in run.errors.read_text() or run.process.poll() is not None, "it is told")
+            assert is_alive(run.process.pid), run.errors.read_text()
+            assert (tmp_path / "long").read_text() == "runs\n", "what runs goes on"
+            for _ in range(interrupts):
+                run.process.send_signal(signal.SIGINT)
+                time.sleep(0.1)  # two signals at once would be one
+            assert run.end() == 130, run.errors.read_text()
+            errors = run.errors.read_text()
+            assert "does not answer" in errors
+            assert "the run was stopped; when the store works again: allready resume" in errors
+            assert "Traceback" not in errors
+            nothing_runs(run.run_id)
+            if interrupts == 1:
+                assert (tmp_path / "long").read_text() == "runs\nasked\n", "it is stopped politely"
+        finally:
+            postgres.go_on()
+    (tmp_path / "go2").touch()
+    resumed = allready("resume", "latest", *options, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert {row.state for row in store.tasks(run.run_id)} == {"completed"}
+    for name in ("first", "last"):
+        assert (tmp_path / name).read_text() == "x\n"
+    journal = [event.type for event in store.events(run.run_id, task="first")]
+    assert journal.count("task.started") == 1
+    assert_replays(store, run.run_id)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lose", [stop_and_start("immediate"), cut], ids=["immediate", "cut"])
 def test_a_command_that_waits_is_carried_out_once(
@@ -311,6 +368,16 @@ def test_doctor_looks_at_the_server(tmp_path: Path, postgres: PostgresServer, po
     assert "PostgreSQL" in found["store"][0]["text"]
     assert "connections in use" in found["server"][0]["text"]
     assert found["server"][0]["status"] == "ok"
+    name = postgres_url.rpartition("/")[2]
+    for statement in ("USAGE ON SCHEMA allready", "SELECT ON ALL TABLES IN SCHEMA allready"):
+        postgres.execute(f"GRANT {statement} TO PUBLIC", name)
+    postgres.execute("CREATE ROLE reader LOGIN")
+    try:
+        only, _ = checks(postgres.url(name, "reader"))["server"]
+    finally:
+        postgres.execute("DROP ROLE reader")
+    assert (only["status"], only["text"][-33:]) == ("warning", "runs can be looked at, not driven")
+    assert "TO reader" in only["hint"]
     postgres.restart(fsync="off")
     try:
         warned = checks(postgres_url)["server"]

@@ -129,6 +129,9 @@ def test_a_server_that_can_not_be_reached_is_told_with_what_to_do(postgres: Post
     open_fails(f"postgresql:///db?host={postgres.folder}/none", StoreUnavailable, "start it, or check")
     open_fails(postgres.url("nosuch"), StoreUnavailable, "createdb nosuch")
     open_fails(postgres.url(user="nobody_of_this_name"), StoreUnavailable, "check the user's name")
+    server = f"can't connect to 127.0.0.1 port {postgres.port}; check the URL and its options"
+    open_fails(f"{postgres.url()}?sslmode=require", StoreUnavailable, server, "SSL was required")
+    open_fails(f"{postgres.url()}?sslmode=nonsense", StoreUnavailable, server, "invalid sslmode value")
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def test_passwords_and_rights(postgres: PostgresServer, guarded: str) -> None:
     assert "wr0ng" not in wrong
     open_fails(postgres.url(name, guarded), StoreError, "set PGPASSWORD, or use ~/.pgpass")
     url = postgres.url(name, f"{guarded}:s3cret")
-    advice = open_fails(url, StoreError, "CREATE SCHEMA allready AUTHORIZATION")
+    advice = open_fails(url, StoreError, f"CREATE SCHEMA allready AUTHORIZATION {GUARDED}")
     assert "s3cret" not in advice
     postgres.execute(f"CREATE SCHEMA allready AUTHORIZATION {guarded}", name)
     store = open_store(url)
@@ -234,9 +237,25 @@ def test_a_user_who_may_not_use_the_schema_is_refused(postgres: PostgresServer, 
     postgres.execute("CREATE ROLE weak LOGIN")
     with pytest.raises(StoreError, match=r"the user weak may not use the schema 'allready'.*GRANT USAGE"):
         open_store(postgres.url(name, "weak"))
-    postgres.execute("GRANT USAGE ON SCHEMA allready TO weak", name)
-    postgres.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA allready TO weak", name)
-    open_store(postgres.url(name, "weak")).close()
+    for statement in ("GRANT USAGE ON SCHEMA allready", "GRANT SELECT ON ALL TABLES IN SCHEMA allready"):
+        postgres.execute(f"{statement} TO weak", name)
+    with contextlib.closing(open_store(postgres.url(name, "weak"))) as store:
+        state = store.server()
+        assert state is not None
+        assert state.lacking is not None
+        assert store.runs() == []
+        with pytest.raises(StoreError, match="user weak lacks rights; whoever the tables") as told:
+            store.create_run(a_run(), [])
+        assert state.lacking in str(told.value)
+        assert "DELETE ON ALL TABLES (and USAGE ON ALL SEQUENCES) IN SCHEMA allready TO weak" in state.lacking
+        rights = {"TABLES": "INSERT, UPDATE, DELETE", "SEQUENCES": "USAGE"}
+        for kind, right in rights.items():
+            assert store.server() == state
+            postgres.execute(f"GRANT {right} ON ALL {kind} IN SCHEMA allready TO weak", name)
+        assert store.server() == state._replace(lacking=None)
+        store.create_run(a_run(), [])
+        store.add_command(RUN, "pause")
+        store.delete_run(RUN)
     postgres.drop_database(postgres_url)
     postgres.execute("DROP ROLE weak")
 

@@ -282,6 +282,13 @@ def _server(server: ServerState) -> Iterator[Check]:
         yield Check(
             "server", WARNING, "a standby: runs can be looked at, not driven", "name the primary with --store"
         )
+    if server.lacking is not None:
+        yield Check(
+            "server",
+            WARNING,
+            "the user may not write to all tables: runs can be looked at, not driven",
+            f"whoever they belong to says: {server.lacking}",
+        )
     used = f"{server.connections} of {server.most_connections} connections in use"
     if server.connections > MANY_CONNECTIONS * server.most_connections:
         yield Check("server", WARNING, used, "raise max_connections, or see who holds them: pg_stat_activity")

@@ -22,6 +22,8 @@ class ServerState(NamedTuple):
     connections: int
     """In use, by anybody."""
     most_connections: int
+    lacking: str | None
+    """What gives the user the rights to write, as statements for the tables' owner; None if it may."""
 
 
 class Database(Protocol):

@@ -34,10 +34,10 @@ from allready.store import postgresql_errors
 from allready.store.contract import LEASE_SECONDS
 from allready.store.database import ServerState
 from allready.store.listener import Listener
+from allready.store.postgresql_errors import SCHEMA
 from allready.store.postgresql_url import Address
 
 T = TypeVar("T")
-SCHEMA = "allready"
 CHANNEL = "allready_commands"
 """Commands of people are told here; the payload is the run's id."""
 MIGRATION_LOCK = 0x616C7264
@@ -93,7 +93,12 @@ SELECT current_setting('server_version_num')::int, current_setting('server_encod
 _SERVER = """
 SELECT 'PostgreSQL ' || current_setting('server_version'), current_setting('fsync') = 'on',
   pg_is_in_recovery(), (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-  current_setting('max_connections')::int
+  current_setting('max_connections')::int,
+  coalesce((SELECT bool_and(CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'USAGE')
+      ELSE has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+        AND has_table_privilege(c.oid, 'DELETE') END)
+    FROM pg_catalog.pg_class c WHERE c.relnamespace = to_regnamespace('allready')::oid
+      AND c.relkind IN ('r', 'p', 'S') AND c.relname <> 'alembic_version'), true), current_user
 """
 
 
@@ -112,6 +117,9 @@ class PostgresDatabase:
         self._seen: dict[str, tuple[int, float]] = {}
         """Watcher → the number of the news it was told of last, and when."""
         self._closed = False
+        self._user = "the_user"
+        self._there = False
+        """Whether the store was there when it was looked for, or has been made."""
 
     # --- the database -----------------------------------------------------------------------------------
 
@@ -120,11 +128,11 @@ class PostgresDatabase:
         with self._explained(), self.engine.begin() as connection:
             state = connection.exec_driver_sql(_STATE).one()
         version, encoding, synchronous, may_use, user, _, tables = state
+        self._user, self._there = user, bool(tables)
         if not may_use:  # our tables would be made as temporary ones, and gone with the connection
             raise StoreError(
                 f"{self.url}: the user {user} may not use the schema {SCHEMA!r}; whoever it belongs to says: "
-                f"GRANT USAGE ON SCHEMA {SCHEMA} TO {user}, and GRANT SELECT, INSERT, UPDATE, DELETE ON ALL "
-                f"TABLES (and USAGE ON ALL SEQUENCES) IN SCHEMA {SCHEMA} TO {user}; nothing was changed"
+                f"{postgresql_errors.grants(user)}; nothing was changed"
             )
         if version < OLDEST:
             raise StoreError(f"{self.url}: stores need PostgreSQL {OLDEST // 10_000} or later")
@@ -159,6 +167,7 @@ class PostgresDatabase:
         if not there:
             connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
             connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS 'allready: runs and their tasks'")
+        self._there = True
 
     # --- in use -----------------------------------------------------------------------------------------
 
@@ -191,7 +200,8 @@ class PostgresDatabase:
     def server(self) -> ServerState:
         """Give how the server is set up."""
         with self._explained(), self.engine.begin() as connection:
-            return ServerState(*connection.exec_driver_sql(_SERVER).one())
+            *state, may_write, user = connection.exec_driver_sql(_SERVER).one()
+        return ServerState._make([*state, None if may_write else postgresql_errors.grants(user)])
 
     def compact(self) -> int:
         """Do nothing: the server does that by itself (autovacuum)."""
@@ -223,7 +233,8 @@ class PostgresDatabase:
 
     def explain(self, error: BaseException) -> str:
         """Say what happened, and what to do."""
-        return f"{self.url}: {postgresql_errors.explain(error, self._address)}"
+        told = postgresql_errors.explain(error, self._address, self._user, there=self._there)
+        return f"{self.url}: {told}"
 
 
 # --- connections ------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from allready.errors import StoreBusy, StoreError, StoreUnavailable
 from allready.store.postgresql_url import Address
 
+SCHEMA = "allready"
+"""Where the tables of a store are."""
 BUSY = frozenset({"40001", "40P01", "55P03"})
 """Serialization, deadlock, lock timeout: others were in the way, and nothing was written."""
 AWAY = frozenset(
@@ -70,20 +72,39 @@ def kind_of(error: BaseException) -> type[StoreError]:
     return StoreUnavailable if code in AWAY or code.startswith(CONNECTION) else StoreError
 
 
-def explain(error: BaseException, address: Address) -> str:
-    """Say what happened, and what to do."""
+def grants(user: str) -> str:
+    """Give what the owner of a store's schema has to say, so that a user may use it."""
+    return (
+        f"GRANT USAGE ON SCHEMA {SCHEMA} TO {user}, and GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES "
+        f"(and USAGE ON ALL SEQUENCES) IN SCHEMA {SCHEMA} TO {user}"
+    )
+
+
+def explain(error: BaseException, address: Address, user: str = "the_user", *, there: bool = False) -> str:
+    """Say what happened to a user, and what to do; `there` says that there was a store already."""
     text = " ".join(str(error).split())
     code = getattr(error, "sqlstate", None)
-    meaning = _meaning(text, code, address)
+    meaning = _lacking(text, user, there=there) if code == "42501" else _meaning(text, code, address)
+    if meaning is None and code is None:
+        lost = isinstance(error, psycopg.OperationalError) and error.pgconn is None
+        at = f"can't connect to {address.server}; check the URL and its options"
+        meaning = "the connection to the server is lost" if lost else at
     return f"{meaning} ({text})" if meaning else f"the store does not work: {text}"
 
 
+def _lacking(text: str, user: str, *, there: bool) -> str:
+    """Say which rights a user lacks."""
+    if "must be owner" in text:
+        return f"the user {user} may not change the tables; whoever they belong to can: allready db upgrade"
+    if there:
+        return f"the user {user} lacks rights; whoever the tables belong to says: {grants(user)}"
+    return (
+        f"the user {user} lacks rights; the store needs a schema of its own, which an administrator can "
+        f"make: CREATE SCHEMA {SCHEMA} AUTHORIZATION {user}"
+    )
+
+
 def _meaning(text: str, code: str | None, address: Address) -> str | None:
-    if isinstance(code, str) and code == "42501":
-        return (
-            "the user lacks rights; the store needs a schema of its own, which an administrator can make: "
-            "CREATE SCHEMA allready AUTHORIZATION the_user"
-        )
     for first, second, meaning in _MEANINGS:
         if code in (first, second) or first in text or second in text:
             return meaning
@@ -104,4 +125,4 @@ def _meaning(text: str, code: str | None, address: Address) -> str | None:
         return f"the server has no such database; make it first: createdb {name}" if name else None
     if "does not exist" in text or "no pg_hba.conf entry" in text:
         return "the server does not let this user in; check the user's name, or ask its administrator"
-    return "the connection to the server is lost, or can't be made"
+    return None
