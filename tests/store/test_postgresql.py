@@ -23,7 +23,7 @@ from tests.postgres import GUARDED, Lose, PostgresServer, kill_and_start, stop_a
 from tests.store.opening import open_at_once
 
 from allready.errors import BugError, RunNotFound, StoreBusy, StoreError, StoreUnavailable, UserError
-from allready.store import open_store, postgresql, upgrade
+from allready.store import open_store, postgresql, postgresql_errors, upgrade
 from allready.store.contract import Batch, TaskRow
 from allready.store.open import StoreMissing
 from allready.store.owners import this_process
@@ -227,6 +227,12 @@ def test_what_errors_of_the_server_mean(store: SqlStore, code: str, kind: type[E
     assert type(told.value) is kind
     assert text in str(told.value)
     assert [run.id for run in store.runs()] == [RUN], "the connection can be used again"
+
+
+def test_a_connection_that_does_not_get_free_in_time_is_not_called_lost() -> None:
+    error = sa.exc.TimeoutError("no connection got free within 30 s")
+    told = postgresql_errors.explain(error, Address("postgresql://host/db"))
+    assert told.startswith("the server has no more connections for us; raise its max_connections")
 
 
 def test_a_user_who_may_not_use_the_schema_is_refused(postgres: PostgresServer, postgres_url: str) -> None:

@@ -85,7 +85,7 @@ def explain(error: BaseException, address: Address, user: str = "the_user", *, t
     text = " ".join(str(error).split())
     code = getattr(error, "sqlstate", None)
     meaning = _lacking(text, user, there=there) if code == "42501" else _meaning(text, code, address)
-    if meaning is None and code is None:
+    if meaning is None and isinstance(error, psycopg.Error) and code is None:
         lost = isinstance(error, psycopg.OperationalError) and error.pgconn is None
         at = f"can't connect to {address.server}; check the URL and its options"
         meaning = "the connection to the server is lost" if lost else at
@@ -116,6 +116,8 @@ def _meaning(text: str, code: str | None, address: Address) -> str | None:
         return (
             f"no PostgreSQL server answers at {address.server}: start it, or check host and port in the URL"
         )
+    if "no connection got free" in text:
+        return "the server has no more connections for us; raise its max_connections, or run less"
     if "timeout expired" in text or "timed out" in text:
         return f"the server at {address.server} does not answer in time; check the address, and the network"
     if "password" in text or "authentication failed" in text:
