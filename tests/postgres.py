@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 StopMode = Literal["smart", "fast", "immediate"]
 STOP_SIGNALS: dict[str, signal.Signals] = {
     "smart": signal.SIGTERM,
@@ -235,8 +237,26 @@ class PostgresServer:
         self._process.kill()
         self._process.wait(PATIENCE)
 
+    def suspend(self) -> None:
+        """Have it hang: its processes are stopped, its connections stay open, nothing is answered."""
+        self._send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it go on after `suspend()`, as if nothing had been."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes, the postmaster first: it makes no others then."""
+        postmaster = psutil.Process(self.pid)
+        postmaster.send_signal(number)
+        for process in postmaster.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
     def remove(self) -> None:
         """End it and remove all it wrote."""
+        if self.runs:
+            self.go_on()
         self.stop("immediate")
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
@@ -324,6 +344,10 @@ def watch(data: Path) -> None:
     """Wait until standard input closes, then end the server of this data folder, and remove its folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdin.buffer.read()
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if path.readlink() == data:  # a test may have stopped it
+                os.kill(int(path.parent.name), signal.SIGCONT)
     with contextlib.suppress(OSError, ValueError, IndexError):
         pid = int((data / "postmaster.pid").read_text().split()[0])
         for number in (signal.SIGQUIT, signal.SIGKILL):

@@ -40,8 +40,10 @@ LOOK_AT_ANSWERS = 1.0
 """Seconds between two looks whether the store answers."""
 SILENCE = 5.0
 """Seconds without an answer after which it is told."""
+SILENCE_WHEN_STOPPED = 10.0
+"""The same that whoever was told to stop waits for: longer than SQLite waits for a lock."""
 SILENCE_WHEN_KILLED = 2.0
-"""Seconds without an answer that are waited for by whoever was told to stop at once."""
+"""The same for whoever was told to stop at once."""
 IDLE_INPUTS = frozenset({"tick", "refuse", "backoff"})
 """Inputs that change nothing by themselves: a round of only these is kept for what it tells of refusals."""
 
@@ -310,13 +312,14 @@ class StoreJournal:
             del self._answers[answer]
 
     def _look_at_answers(self) -> None:
-        """Tell of a store that is silent for long, or leave it, if all is to stop at once."""
+        """Tell of a store that is silent for long, or leave it, if all is to stop."""
         self._next_look = None
         if not self._answers:
             return
         loop = asyncio.get_running_loop()
         silent = loop.time() - min(self._answers.values())
-        if self._killed and silent >= SILENCE_WHEN_KILLED:
+        patience = SILENCE_WHEN_KILLED if self._killed else SILENCE_WHEN_STOPPED
+        if self._given_up.is_set() and silent >= patience:
             self._deserted = True
             for answer in self._answers:
                 if not answer.done():
@@ -364,7 +367,7 @@ class StoreJournal:
             self._on_store(reason)
 
     def give_up(self, *, at_once: bool = False) -> None:
-        """Wait no more for a store that is away; `at_once`: nor for the answer of one that is silent."""
+        """Wait no more for a store that is away, nor for ever for a silent one; `at_once`: hardly at all."""
         self._given_up.set()
         self._killed |= at_once
 
