@@ -118,3 +118,12 @@ let_go = threading.Event()
 
 async def stuck_in_a_thread() -> None:
     await asyncio.to_thread(let_go.wait)
+
+
+def leave_mark(path: str) -> None:
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write("x")
+
+
+async def leave_mark_async(path: str) -> None:
+    leave_mark(path)

@@ -13,17 +13,19 @@ from tests.engine import functions
 from tests.engine.replaying import assert_replays
 
 from allready import Plan, run
+from allready.agents.models import Models
 from allready.engine.journal import STORE_PATIENCE, StoreJournal
 from allready.engine.session import Session
 from allready.engine.start import new_session, resume_session
 from allready.engine.steer import steer
 from allready.errors import LeaseLost, StoreBusy, StoreError, StoreUnavailable
+from allready.plan.load import plan_from_document
 from allready.pool.manager import SubAgent
 from allready.store.contract import Batch
 from allready.store.open import open_store
 from allready.store.sql import SqlStore
 from allready.store.sqlite import SqliteDatabase
-from allready.testing import run_virtual
+from allready.testing import ScriptedModel, run_virtual
 
 
 class WatchedStore(SqlStore):
@@ -398,16 +400,31 @@ async def test_a_run_that_was_taken_meanwhile_is_lost(store: WatchedStore) -> No
     assert calls == ["first"]
 
 
-async def test_an_attempt_looks_at_the_lease_once_more_before_it_begins(store: WatchedStore) -> None:
-    """Between the look of the loop and the start of the work the process may have been suspended."""
-    calls: list[str] = []
+def one_task(kind: str, mark: Path) -> Plan:
+    """Give a plan of one task of this kind, that adds a character to `mark` when it is done."""
+    if kind in {"command", "prompt"}:
+        body = {"run": ["sh", "-c", f"printf x >> '{mark}'"]} if kind == "command" else {"prompt": "Do it"}
+        return plan_from_document({"tasks": [{"id": "work", "idempotent": False, **body}]})
     plan = Plan()
+    call = functions.leave_mark_async if kind == "async function" else functions.leave_mark
+    isolate = kind == "function in a process"
+    plan.add(call, id="work", args=[str(mark)], isolate=isolate, idempotent=False)
+    return plan
 
-    async def work() -> None:
-        calls.append("work")
 
-    plan.add(work, idempotent=False)
-    session = new_session(plan, agents={}, store=store)
+@pytest.mark.parametrize("kind", ["async function", "function", "function in a process", "command", "prompt"])
+async def test_an_attempt_looks_at_the_lease_once_more_before_it_begins(
+    kind: str, store: WatchedStore, tmp_path: Path
+) -> None:
+    """Between the look of the loop and the start of the work the process may have been suspended."""
+    mark = tmp_path / "mark"
+
+    def said(_: str) -> str:
+        functions.leave_mark(str(mark))
+        return "done"
+
+    models = Models(ScriptedModel(default=said))
+    session = new_session(one_task(kind, mark), agents={}, store=store, models=models)
     worker = session._make_worker()
     let_go: list[bool] = []
 
@@ -422,6 +439,6 @@ async def test_an_attempt_looks_at_the_lease_once_more_before_it_begins(store: W
 
     session._make_worker = lambda: late  # type: ignore[method-assign, assignment, return-value]
     assert (await session.drive()).status == "completed"
-    assert calls == ["work"]
+    assert mark.read_text() == "x"
     assert store.tasks(session.id)[0].attempts == 2, "it had not begun: nobody has to be asked"
     assert "task.deferred" in [event.type for event in store.events(session.id)]
