@@ -180,6 +180,32 @@ async def test_secrets_in_what_is_told_of_a_run_are_blanked(
     assert store.task(result.id, "one").title == "with [secret]"
 
 
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_composed_answer_is_blanked_as_all_else_of_its_run(
+    durable: bool, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what was secret when it ran, whenever the answer is asked for."""
+    monkeypatch.setenv("MY_API_KEY", "hunter2hunter2")
+    plan = Plan("use hunter2hunter2 for it", answer=True)
+
+    @plan.task
+    def given() -> str:
+        return "what it gave"
+
+    @plan.task(title="with hunter2hunter2", depends_on=["given"])
+    def broken() -> None:
+        raise ValueError("no")
+
+    result = await run(plan, store=store if durable else None, agents={})
+    monkeypatch.delenv("MY_API_KEY")
+    assert result.status == "failed"
+    assert result.answer is not None
+    assert "what it gave" in result.answer
+    assert "[secret]" in result.answer
+    told = result.answer + (str(store.run(result.id).answer) if durable else "")
+    assert "hunter2" not in told
+
+
 async def test_an_output_file_behind_a_link_is_kept(store: SqlStore, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

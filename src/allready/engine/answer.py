@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from allready.agents.base import Dependency, TaskResult
-from allready.agents.secrets import Redactor, secret_values
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import CANCELED, COMPLETED, FAILED, SKIPPED, RunState
 from allready.plan.plan import ANSWER, Plan
@@ -50,11 +48,12 @@ def answer_of(
     graph: TaskGraph,
     status: RunState,
     read: Callable[[Collection[str]], Mapping[str, Any]],
+    redact: Callable[[str], str],
 ) -> str | None:
     """Give the answer of a run that has ended; None if it has none.
 
     That is what the task `answer` gave, or, if it could not, a composition of what is there. `read` gives
-    what completed tasks gave, as `TaskResult`.
+    what completed tasks gave, as `TaskResult`; `redact` blanks the secrets of what is composed.
     """
     if not plan.answer or status not in {RunState.COMPLETED, RunState.FAILED}:
         return None
@@ -70,4 +69,4 @@ def answer_of(
 
     note = graph[ANSWER].error if ANSWER in graph and graph[ANSWER].state is FAILED else None
     text = compose(plan.goal, outputs, missing(graph, plan), note=note)
-    return Redactor(secret_values(os.environ)).text(text)  # goal and titles are the plan's own
+    return redact(text)  # goal and titles are the plan's own

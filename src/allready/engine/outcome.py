@@ -131,6 +131,7 @@ class RunResult:
         status: RunState,
         read: Reader,
         *,
+        redact: Callable[[str], str],
         error: str | None = None,
         started_at: float | None = None,
         finished_at: float | None = None,
@@ -148,6 +149,7 @@ class RunResult:
         self._graph = graph
         self._plan = plan
         self._read = read
+        self._redact = redact
         self._temporary = temporary
         """What is to live as long as this result: the files of a run without a store."""
 
@@ -163,7 +165,7 @@ class RunResult:
         def read(tasks: Collection[str]) -> dict[str, TaskResult]:
             return {task: TaskResult(self.tasks[task].output) for task in tasks}
 
-        return answer_of(self._plan, self._graph, self.status, read)
+        return answer_of(self._plan, self._graph, self.status, read, self._redact)
 
     @property
     def duration(self) -> float | None:

@@ -350,7 +350,7 @@ class Session:
             return {task: stored[task] if task in stored else last[graph[task].index] for task in tasks}
 
         try:
-            return answer_of(self.plan, graph, self.status, read)
+            return answer_of(self.plan, graph, self.status, read, self._redactor.text)
         except StoreUnavailable:
             raise  # tried again
         except StoreError as error:  # a file of an output is gone: the run has ended all the same
@@ -424,6 +424,7 @@ class Session:
             scheduler.graph,
             scheduler.status,
             read or self._load_now,
+            redact=self._redactor.text,
             error=self.limit_reached.text if self.limit_reached else scheduler.error,
             started_at=scheduler.started_at,
             finished_at=scheduler.finished_at,
