@@ -44,6 +44,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(autouse=True)
+def _own_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a provider taught one test must not hold up another."""
+    from allready.pool import provider
+
+    monkeypatch.setattr(provider, "of_this_process", provider.ProviderGates())
+
+
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[PostgresServer]:
     absent = missing()

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from allready.pool.manager import SpawnRequest as SpawnRequest
     from allready.pool.manager import SubAgent as SubAgent
     from allready.pool.manager import SubAgentManager as SubAgentManager
+    from allready.pool.provider import ProviderLimits as ProviderLimits
+    from allready.pool.provider import limit_provider as limit_provider
 
 _NAMES = {
     "agents.base": ("TaskResult",),
@@ -61,6 +63,7 @@ _NAMES = {
     "plan.load": ("load_plan_file",),
     "plan.plan": ("Limits", "Plan"),
     "pool.manager": ("SpawnRequest", "SubAgent", "SubAgentManager"),
+    "pool.provider": ("ProviderLimits", "limit_provider"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

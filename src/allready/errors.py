@@ -200,6 +200,13 @@ class TransientError(TaskError):
         self.retry_after = retry_after
 
 
+class ProviderBusy(TransientError):
+    """The provider of a model refused the request for now: its rate limit, or it is overloaded.
+
+    For the pool: all tasks that use this provider wait, and fewer of them ask it at once.
+    """
+
+
 class Unreachable(TransientError):
     """Nobody listens where the other side should be: perhaps it was not started, or the address is wrong."""
 

@@ -93,6 +93,8 @@ class Attempt:
     """Where the plan's file is, for templates; None: `base_dir`."""
     on_usage: Callable[[Usage], None] | None = None
     """Called after each request to a model with what it took."""
+    before_request: Callable[[], Awaitable[None]] | None = None
+    """Called before each request to a model; returns when its provider takes one more."""
     allow: Callable[[], None] | None = None
     """Called before each request to a model; raises `TransientError` if the run's limits leave no room."""
     check_lease: Callable[[], None] | None = None

@@ -213,6 +213,8 @@ class _Conversation:
     ) -> Any:
         """Do one node of the agent's graph; give the next."""
         if agent.is_model_request_node(node):
+            if self._attempt.before_request is not None:
+                await self._attempt.before_request()
             self._check_limits()
             if streams:
                 await self._listen(node.stream(run.ctx))

@@ -22,11 +22,21 @@ from urllib.parse import urlsplit
 
 from allready.agents.models import OPENAI_NAMES, keys_of, split_name
 from allready.agents.secrets import Redactor, secret_values
-from allready.errors import FatalError, PermanentError, TaskError, TransientError, Unreachable, text_of
+from allready.errors import (
+    FatalError,
+    PermanentError,
+    ProviderBusy,
+    TaskError,
+    TransientError,
+    Unreachable,
+    text_of,
+)
 
 MAX_SAID = 300
 """Characters of what the other side said that are shown."""
 DOCTOR = "Check it with: allready doctor"
+_BUSY = frozenset({429, 503, 529})
+"""Statuses that say that it was too much; 529 is Anthropic's."""
 _FOR_NOW = frozenset({408, 409, 425, 429, 499})
 """Statuses below 500 that another try can end otherwise."""
 _NEVER = frozenset({501, 505})
@@ -169,14 +179,14 @@ def _of_api(error: Any, what: str) -> TaskError | None:
         case exceptions.ModelRateLimitError() if said.lower().startswith(_TOO_LARGE):
             return PermanentError(_text(what, said, "give the agent less to read, or use another model"))
         case exceptions.ModelRateLimitError():
-            return TransientError(_text(what, f"rate limit: {said}"), after)
+            return ProviderBusy(_text(what, f"rate limit: {said}"), after)
         case exceptions.ModelQuotaExceededError():
             advice = "top up the account, or use another model"
             return FatalError(_text(what, f"the quota is used up: {said}", advice))
         case exceptions.ModelOverloadedError():
-            return TransientError(_text(what, f"overloaded: {said}"), after)
+            return ProviderBusy(_text(what, f"overloaded: {said}"), after)
         case exceptions.ModelUnavailableError():
-            return TransientError(_text(what, f"unavailable: {said}"), after)
+            return ProviderBusy(_text(what, f"unavailable: {said}"), after)
         case exceptions.ModelServerError() if _status(error) not in _NEVER:
             return TransientError(_text(what, f"the provider has trouble: {said}"), after)
         case exceptions.ModelContextWindowExceededError():
@@ -203,7 +213,8 @@ def _of_status(error: Exception, what: str) -> TaskError | None:
     if status is None or not 400 <= status < 600:
         return None
     if status in _FOR_NOW or (status >= 500 and status not in _NEVER):
-        return TransientError(_text(what, f"not now ({status}): {_said(error)}"), _retry_after(error))
+        kind = ProviderBusy if status in _BUSY else TransientError
+        return kind(_text(what, f"not now ({status}): {_said(error)}"), _retry_after(error))
     return _refused(error, what, status)
 
 

@@ -94,6 +94,7 @@ def do(
 
     _check_options(yes=yes, plan_only=plan_only, output=output, json=json)
     settings = load_settings()
+    settings.limit_providers()
     text = read_goal(goal)
     name = usable_model(model or settings.model, max_cost)
     limits = limits_of(max_tokens, max_requests, max_cost)

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +74,17 @@ class Settings:
     model: str | None = None
     max_parallel: int | None = None
     quiet: bool = False
+    providers: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Provider of models → what it allows, as `ProviderLimits` names it."""
+
+    def limit_providers(self) -> None:
+        """Let this process keep to what the providers of models allow."""
+        if not self.providers:
+            return
+        from allready.pool.provider import ProviderLimits, limit_provider
+
+        for name, limits in self.providers.items():
+            limit_provider(name, ProviderLimits(**limits))
 
 
 def load_settings(folder: Path | None = None) -> Settings:
@@ -87,11 +98,11 @@ def load_settings(folder: Path | None = None) -> Settings:
     for path, table in ((folder / "pyproject.toml", ("tool", "allready")), (folder / "allready.toml", ())):
         for key, value in _read(path, table, problems).items():
             _set(settings, key, value, str(path.name), key, problems)
-    for field in fields(Settings):
-        name = f"ALLREADY_{field.name.upper()}"
+    for key in ("store", "model", "max_parallel", "quiet"):
+        name = f"ALLREADY_{key.upper()}"
         text = os.environ.get(name)
         if text:
-            _set(settings, field.name, _from_text(field.name, text), "the environment", name, problems)
+            _set(settings, key, _from_text(key, text), "the environment", name, problems)
     if problems:
         raise PlanError(problems)
     return settings
@@ -122,8 +133,10 @@ def _from_text(key: str, text: str) -> Any:
 
 
 def _set(settings: Settings, key: str, value: Any, where: str, name: str, problems: list[Problem]) -> None:
-    wanted = {"store": str, "model": str, "max_parallel": int, "quiet": bool}
-    if key not in wanted:
+    wanted = {"store": str, "model": str, "max_parallel": int, "quiet": bool, "providers": dict}
+    if key == "providers" and isinstance(value, dict):
+        _set_providers(settings, value, where, problems)
+    elif key not in wanted:
         problems.append(Problem(f"unknown key {name!r}; there are {', '.join(wanted)}", where))
     elif type(value) is not wanted[key] or (isinstance(value, int) and key == "max_parallel" and value < 1):
         kinds = {
@@ -131,10 +144,30 @@ def _set(settings: Settings, key: str, value: Any, where: str, name: str, proble
             "model": "the name of a model",
             "max_parallel": "a whole number from 1",
             "quiet": "true or false",
+            "providers": "a table: [providers.NAME]",
         }
         problems.append(Problem(f"{name} must be {kinds[key]}, not {value!r}", where))
     else:
         setattr(settings, key, value)
+
+
+def _set_providers(settings: Settings, tables: dict[str, Any], where: str, problems: list[Problem]) -> None:
+    names = ("requests_per_minute", "tokens_per_minute", "max_concurrent")
+    for provider, table in tables.items():
+        if not isinstance(table, dict):
+            problems.append(Problem(f"providers.{provider} must be a table, not {table!r}", where))
+            continue
+        for name, value in table.items():
+            if name not in names:
+                known = ", ".join(names)
+                problems.append(
+                    Problem(f"unknown key 'providers.{provider}.{name}'; there are {known}", where)
+                )
+            elif type(value) is not int or value < 1:
+                text = f"providers.{provider}.{name} must be a whole number from 1, not {value!r}"
+                problems.append(Problem(text, where))
+            else:
+                settings.providers.setdefault(provider, {})[name] = value
 
 
 def variables_of(given: list[str] | None) -> dict[str, str]:

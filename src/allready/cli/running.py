@@ -84,6 +84,7 @@ def run_plan(
     from allready.engine.start import new_session
 
     settings = load_settings()
+    settings.limit_providers()
     read, agents = read_plan(plan, variables_of(variables))
     read.limits = read.limits.with_others(limits_of(max_tokens, max_requests, max_cost))
     models = Models(choose_model(model or settings.model))
@@ -120,6 +121,7 @@ def resume(
     from allready.errors import RunEnded, RunOwned
 
     settings = load_settings()
+    settings.limit_providers()
     with ExitStack() as stack:
         opened = open_settled_store(store)
         stack.callback(opened.close)

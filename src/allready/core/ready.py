@@ -51,8 +51,7 @@ class Bucket:
         if kind == "provider":
             return self.provider == name
         if kind == "resource":
-            demand, demand_refused = self.resources.get(name, 0), refused.resources.get(name, 0)
-            return demand > 0 and (demand > limit.max - limit.active or 0 < demand_refused <= demand)
+            return self.resources.get(name, 0) > max(0, limit.max - limit.active)
         return False
 
 

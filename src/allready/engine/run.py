@@ -22,7 +22,7 @@ from allready.engine.worker import current_sub_agent
 from allready.errors import PlanError, UserError
 from allready.plan.load import load_plan_file
 from allready.plan.plan import Limits, Plan
-from allready.pool.manager import SubAgentManager
+from allready.pool.manager import SubAgentManager, check_weight
 from allready.store.contract import JournalEvent, Store
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ async def run(
     on_event: Callable[[JournalEvent], None] | None = None,
     seed: int | None = None,
     clock: Callable[[], float] | None = None,
+    weight: float = 1.0,
 ) -> RunResult:
     """Run a plan to its end, or until only a person can go on, and give its result.
 
@@ -56,11 +57,13 @@ async def run(
     it was. `limits` stand in place of the plan's, as far as they are given. `on_event` is told everything
     that happens, after it has become durable; an exception that it raises ends the run. `seed` makes the
     jitter of retries repeatable; `clock` gives seconds for a run in memory, for tests on a virtual clock.
+    While several runs wait for a place of the same pool, a run gets in proportion to its `weight`.
 
     Raises `PlanError` for a plan that can't run (then nothing has run), `RunNotFound` and `RunOwned` for a
     run that can't be resumed, `StoreError`, and `LeaseLost` if another process took the run over. That a task
     fails is no exception but in the result. Cancellation pauses a durable run, so that it can be resumed.
     """
+    check_weight(weight)
     if LOADING_VARIABLE in os.environ:
         raise UserError(
             f"{os.environ[LOADING_VARIABLE]} is loaded for a task with isolate=True, and starts a run: "
@@ -76,6 +79,7 @@ async def run(
     if store is None:
         compiled = _compile(plan, agents, pool, model, limits)
         session = new_session(compiled, pool=pool, max_parallel=max_parallel, seed=seed, clock=clock)
+        session.pool.weigh(session.id, weight)
         return await _drive(session, on_event)
     opened = _open(store)
     try:
@@ -92,6 +96,7 @@ async def run(
                 models=Models(model) if model is not None else None,
                 limits=limits,
             )
+        session.pool.weigh(session.id, weight)
         await _drive(session, on_event)
     finally:
         if opened is not store:

@@ -22,6 +22,7 @@ from allready.engine.loop import INLINE_SLOTS, SchedulerLoop
 from allready.engine.virtual_clock import run_virtual
 from allready.errors import PermanentError
 from allready.pool.manager import SubAgent, SubAgentManager
+from allready.pool.provider import ProviderGates
 
 if TYPE_CHECKING:
     from allready.engine.compile import Compiled
@@ -190,7 +191,12 @@ class _Run:
     def __init__(self, workload: Workload, slots: int) -> None:
         self._workload = workload
         self._scheduler = DagScheduler(TaskGraph(_plain(workload)), max_parallel=slots)
-        self._pool = SubAgentManager(slots, resources=workload.resources, agent_limits=workload.agent_limits)
+        self._pool = SubAgentManager(
+            slots,
+            resources=workload.resources,
+            agent_limits=workload.agent_limits,
+            providers=ProviderGates(),
+        )
         self._free = list(range(1, slots + 1))
         """Places, the lowest on top of the heap."""
         self._slots: dict[str, int | None] = {}

@@ -20,6 +20,7 @@ from allready.agents.output import cut_middle, without_last_newline
 from allready.agents.secrets import Redactor
 from allready.agents.spoken import Spoken
 from allready.agents.threads import in_thread
+from allready.agents.usage import Usage
 from allready.core.graph import TaskGraph, TaskNode
 from allready.core.states import COMPLETED
 from allready.engine.answer import as_dependency, missing, sources
@@ -273,11 +274,17 @@ class Worker:
             on_output=told,
             hold_place=sub_agent.hold_place,
             run_folder=run_folder,
-            on_usage=partial(self._budget.take, sub_agent.handle),
+            on_usage=partial(self._take, sub_agent),
+            before_request=sub_agent.before_request,
             allow=partial(self._budget.allow, sub_agent.handle),
             redactor=self._redactor,
             check_lease=self._check_lease,
         )
+
+    def _take(self, sub_agent: SubAgent, usage: Usage) -> None:
+        """Note what a request took that was answered."""
+        self._budget.take(sub_agent.handle, usage)
+        sub_agent.answered(usage.tokens)
 
     def _attempt_folder(self, task: Task, sub_agent: SubAgent) -> Path:
         return attempt_folder(self._folder(), task.id, sub_agent.request.number)

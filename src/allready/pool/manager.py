@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from uuid_utils import uuid7
@@ -28,19 +29,26 @@ from allready.errors import (
     FatalError,
     LostError,
     PermanentError,
+    ProviderBusy,
     TaskError,
     TransientError,
     text_of,
 )
+from allready.pool import provider
+from allready.pool.provider import ProviderGate, ProviderGates
 
 DEFAULT_SLOTS = 5
 """Places of a pool unless the user says otherwise."""
+PATIENCE = 8
+"""How many requests may pass one by that waits for more units of a resource: then they are kept for it."""
 GRACE = 5.0
 """Seconds between asking a sub-agent to stop and forcing it."""
 INLINE_SCOPE = "inline"
 """Name of the pool beside the loop, for tasks that run inline."""
 ERROR_LIMIT = 16 * 1024
 """Bytes of the text of an error that are kept."""
+LOOK_AGAIN = 0.25
+"""Seconds until a request is tried again that nothing but the answers to others can let through."""
 AFTER_FORCE = 1.0
 """Seconds a forced sub-agent has to unwind before its attempt is declared ended without it."""
 
@@ -80,6 +88,12 @@ class SubAgent:
     _forced = False
     _force_timer: asyncio.Handle | None = None
     _end_waiter: asyncio.Future[None] | None = None
+    _gate: ProviderGate | None = None
+    """Of the provider of its model."""
+    _asked_at = 0.0
+    """When its last request was admitted."""
+    _asks = 0
+    """Requests that it was about to make."""
 
     def __init__(self, manager: SubAgentManager, handle: str, request: SpawnRequest) -> None:
         self.handle = handle
@@ -101,6 +115,28 @@ class SubAgent:
         if self._holds is None:
             self._holds = []
         self._holds.append(until)
+
+    async def before_request(self) -> None:
+        """Wait until the provider of its model takes one more request; the first came with the place."""
+        gate = self._gate
+        self._asks += 1
+        if gate is None or (self._asks == 1 and not gate.refused_since(self._asked_at)):
+            return
+        while True:
+            now = _now()
+            try:
+                gate.take_request(now)
+            except ConcurrencyLimit:
+                opens = gate.opens_at(now)
+                await asyncio.sleep(LOOK_AGAIN if opens is None else opens - now)
+            else:
+                self._asked_at = now
+                return
+
+    def answered(self, tokens: int) -> None:
+        """Say that the provider answered a request, and how many tokens that took."""
+        if self._gate is not None:
+            self._gate.answered(_now(), tokens)
 
     @asynccontextmanager
     async def place_given_back(self) -> AsyncGenerator[None]:
@@ -124,7 +160,8 @@ class SubAgentManager:
     """A pool of `max_concurrent` places, with named resources and limits per agent.
 
     `resources` and `agent_limits` map names to the number of units there are. `grace` is in seconds. `scope`
-    is the name under which the pool itself refuses. Raises `ValueError` if there is not at least one place.
+    is the name under which the pool itself refuses. `providers` are those of this process unless others are
+    given. Raises `ValueError` if there is not at least one place.
     """
 
     def __init__(
@@ -135,6 +172,7 @@ class SubAgentManager:
         agent_limits: Mapping[str, int] | None = None,
         grace: float = GRACE,
         scope: str = "pool",
+        providers: ProviderGates | None = None,
     ) -> None:
         if max_concurrent < 1:
             raise ValueError(f"a pool needs at least one place, not {max_concurrent}")
@@ -143,6 +181,7 @@ class SubAgentManager:
         self.agent_limits = dict(agent_limits or {})
         self.grace = grace
         self.scope = scope
+        self.providers = providers if providers is not None else provider.of_this_process
         self.active = 0
         """Places taken."""
         self.reserved = 0
@@ -160,8 +199,15 @@ class SubAgentManager:
         """Sub-agents that gave their place back and want one again: before anything new."""
         self._waiting: dict[str, _Waiting] = {}
         """Runs that were refused."""
-        self._last_turn: dict[str, int] = {}
-        """Run → a number that grows with each place taken, when it last took one or was woken for one."""
+        self._weights: dict[str, float] = {}
+        self._served: dict[str, float] = {}
+        """Run → places it took, divided by its weight; a run that waits anew begins with what others have."""
+        self._now_served = 0.0
+        """What the run had that was woken last."""
+        self._passed: dict[tuple[str, str], _Passed] = {}
+        """Run and task → what it wants, if it was refused for a resource, and others were not."""
+        self._claim: tuple[str, str] | None = None
+        """The one of these for which units are kept: never more than one, so that none waits for another."""
         self._turns: dict[str, int] = {}
         """Runs that were woken and have not ticked since → places promised to them."""
         self._promised = 0
@@ -170,6 +216,8 @@ class SubAgentManager:
         """How often places came free: a run that was refused since the last time need not ask again."""
         self._put_off: set[str] = set()
         """Runs that were refused only because free places are promised to others."""
+        self._gate_timer: asyncio.TimerHandle | None = None
+        """Rings when the first provider opens that refused a request of ours."""
         self._name = uuid7().hex[-12:]
         self._count = 0
 
@@ -184,6 +232,7 @@ class SubAgentManager:
         if (
             self.active >= self.max_concurrent
             or request.resources
+            or request.provider is not None
             or (request.agent is not None and self.agent_limits)
             or self._promised
             or self._returning
@@ -198,7 +247,9 @@ class SubAgentManager:
         if self._promised and self._turns.get(run):
             self._turns[run] -= 1
             self._promised -= 1
-        self._last_turn[run] = self._count
+        self._served[run] = self._served.get(run, self._now_served) + 1 / self._weights.get(run, 1.0)
+        if self._passed:
+            self._pass_by(request)
         return handle
 
     def _check(self, request: SpawnRequest) -> None:
@@ -218,13 +269,78 @@ class SubAgentManager:
             if self._returning:
                 used += sum(dict(s.request.resources).get(name, 0) for s in self._returning)
             if used + demand > most:
+                self._passed.setdefault((request.run, request.task), _Passed(dict(resources))).asked = True
                 raise ConcurrencyLimit(f"resource {name} is in use", f"resource:{name}", used, most)
+            claim = self._claim
+            if claim is not None and claim != (request.run, request.task):
+                kept = self._passed[claim].demand.get(name, 0)
+                if kept and used + demand + kept > most:
+                    reason = f"resource {name} is kept for task {claim[1]}, which waits for {kept}"
+                    raise ConcurrencyLimit(reason, f"resource:{name}", used, most)
         agent = request.agent
         if agent is not None and agent in self.agent_limits:
             busy, most = self._of_agent.get(agent, 0), self.agent_limits[agent]
             busy += sum(s.request.agent == agent for s in self._returning)
             if busy >= most:
                 raise ConcurrencyLimit(f"agent {agent} is busy", f"agent:{agent}", busy, most)
+        if request.provider is not None:
+            self._check_provider(self.providers[request.provider])
+
+    def _pass_by(self, request: SpawnRequest) -> None:
+        """Note that a request was admitted: others that wait for the same resources were passed by."""
+        if self._passed.pop((request.run, request.task), None) is not None:
+            self._drop_claim((request.run, request.task))
+        for key, passed in self._passed.items():
+            if any(name in passed.demand for name, _ in request.resources):
+                passed.times += 1
+                if passed.times >= PATIENCE and self._claim is None:
+                    self._claim = key
+
+    def _drop_claim(self, key: tuple[str, str]) -> None:
+        if self._claim == key:
+            self._claim = next((k for k, passed in self._passed.items() if passed.times >= PATIENCE), None)
+
+    def _forget_passed(self, run: str, *, all: bool) -> None:  # noqa: A002
+        """Forget what of this run waited for resources and was not asked for any more in its tick."""
+        for key, passed in list(self._passed.items()):
+            if key[0] == run:
+                if all or not passed.asked:
+                    del self._passed[key]
+                    self._drop_claim(key)
+                passed.asked = False
+
+    def _check_provider(self, gate: ProviderGate) -> None:
+        now = _now()
+        try:
+            gate.check(now)
+        except ConcurrencyLimit:
+            self._wake_when_open(gate, now)
+            raise
+
+    def _wake_when_open(self, gate: ProviderGate, now: float) -> None:
+        """See to it that who was refused asks again when time, or what another pool does, opens the gate."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # not driven by a loop: whoever asks has to come again
+            return
+
+        def room_again() -> None:
+            with suppress(RuntimeError):  # our loop has ended meanwhile
+                loop.call_soon_threadsafe(self._room_again)
+
+        gate.tell_when_free(self, room_again)
+        opens = gate.opens_at(now)
+        if opens is None:
+            return
+        if self._gate_timer is not None:
+            if self._gate_timer.when() <= opens:
+                return
+            self._gate_timer.cancel()
+        self._gate_timer = loop.call_at(opens, self._gate_opens)
+
+    def _gate_opens(self) -> None:
+        self._gate_timer = None
+        self._room_again()
 
     def _check_kept(self, request: SpawnRequest) -> None:
         """Refuse if the free places are kept: for returning sub-agents, for planning, for runs in turn."""
@@ -249,7 +365,7 @@ class SubAgentManager:
         """Reserved places that no request with `reserved` has taken."""
         return max(0, self.reserved - self._active_reserved)
 
-    def _take(self, sub_agent: SubAgent) -> None:
+    def _take(self, sub_agent: SubAgent, *, returns: bool = False) -> None:
         request = sub_agent.request
         sub_agent._has_place = True
         self.active += 1
@@ -262,6 +378,11 @@ class SubAgentManager:
         agent = request.agent
         if agent is not None:  # also those without a limit: one may be set while they run
             self._of_agent[agent] = self._of_agent.get(agent, 0) + 1
+        if request.provider is not None:
+            sub_agent._gate = self.providers[request.provider]
+            now = _now()
+            sub_agent._gate.take(now, asks=not returns)
+            sub_agent._asked_at = now
 
     def _free(self, sub_agent: SubAgent) -> None:
         """Give the place back, if it has one."""
@@ -276,6 +397,8 @@ class SubAgentManager:
             self._used[name] -= demand
         if request.agent is not None:
             self._of_agent[request.agent] -= 1
+        if sub_agent._gate is not None:
+            sub_agent._gate.give_back()
         if self._waiting or self._turns or self._returning:
             self._room_again()
 
@@ -318,12 +441,19 @@ class SubAgentManager:
             self._put_off.discard(run)
             seen = -1
         self._waiting[run] = _Waiting(wake, seen)
-        self._last_turn.setdefault(run, -1)
+        self._served[run] = max(self._served.get(run, 0.0), self._now_served)
+
+    def weigh(self, run: str, weight: float) -> None:
+        """Give a run so many times the places of others while all of them wait. Raises `ValueError`."""
+        check_weight(weight)
+        self._weights[run] = weight
 
     def turn_over(self, run: str) -> None:
         """Say that a run has taken what it wants: if places are still free, the next one is woken."""
         if run in self._turns:
             self._promised -= self._turns.pop(run)
+        if self._passed and self.active < self.max_concurrent:  # else it was refused before it asked for more
+            self._forget_passed(run, all=False)
         if self._waiting and self._unpromised > 0:
             self._wake_next()
 
@@ -331,7 +461,9 @@ class SubAgentManager:
         """Say that a run does not wait for places any more."""
         self._waiting.pop(run, None)
         self._put_off.discard(run)
-        self._last_turn.pop(run, None)
+        self._served.pop(run, None)
+        self._weights.pop(run, None)
+        self._forget_passed(run, all=True)
         self.turn_over(run)
 
     def _room_again(self) -> None:
@@ -340,7 +472,7 @@ class SubAgentManager:
         if self._returning:
             self._let_return()
         if (self._waiting or self._turns) and self._unpromised > 0:
-            if len(self._last_turn) < 2:  # there is one run only: nobody could take what is not kept for it
+            if len(self._served) < 2:  # there is one run only: nobody could take what is not kept for it
                 for run in list(self._waiting):
                     self._waiting.pop(run).wake()
             else:
@@ -351,9 +483,9 @@ class SubAgentManager:
         freed = self._freed
         asking = [run for run, waiting in self._waiting.items() if waiting.seen < freed]
         if asking:
-            run = asking[0] if len(asking) == 1 else min(asking, key=self._last_turn.__getitem__)
+            run = asking[0] if len(asking) == 1 else min(asking, key=self._served.__getitem__)
             waiting = self._waiting.pop(run)
-            self._last_turn[run] = self._count
+            self._now_served = max(self._now_served, self._served[run])
             self._turns[run] = self._turns.get(run, 0) + 1
             self._promised += 1
             waiting.wake()
@@ -409,6 +541,8 @@ class SubAgentManager:
             outcome = outcome_of(error)
         except BaseException as error:
             outcome = outcome_of(error)
+            if isinstance(error, ProviderBusy) and sub_agent._gate is not None:
+                sub_agent._gate.refused(_now(), sub_agent._asked_at, error.retry_after)
         self._end(sub_agent, outcome)
 
     def _end(self, sub_agent: SubAgent, outcome: Outcome) -> None:
@@ -500,7 +634,7 @@ class SubAgentManager:
 
     async def _take_place_again(self, sub_agent: SubAgent) -> None:
         if not self._returning and self._can_return(sub_agent.request):
-            self._take(sub_agent)
+            self._take(sub_agent, returns=True)
             return
         place = asyncio.get_running_loop().create_future()
         self._returning[sub_agent] = place
@@ -515,7 +649,7 @@ class SubAgentManager:
         for sub_agent, place in list(self._returning.items()):
             if not place.done() and self._can_return(sub_agent.request):
                 del self._returning[sub_agent]
-                self._take(sub_agent)
+                self._take(sub_agent, returns=True)
                 place.set_result(None)
 
     def _can_return(self, request: SpawnRequest) -> bool:
@@ -526,6 +660,19 @@ class SubAgentManager:
         return self._of_agent.get(request.agent or "", 0) < self.agent_limits.get(
             request.agent or "", math.inf
         )
+
+
+class _Passed:
+    """A request that waits for resources which others get."""
+
+    __slots__ = ("asked", "demand", "times")
+
+    def __init__(self, demand: dict[str, int]) -> None:
+        self.demand = demand
+        self.times = 0
+        """How many requests for the same resources were admitted since."""
+        self.asked = True
+        """Whether it was asked for in the tick of its run that goes on."""
 
 
 class _Waiting(NamedTuple):
@@ -541,6 +688,20 @@ def _is_current(task: asyncio.Task[None] | None) -> bool:
         return asyncio.current_task() is task
     except RuntimeError:  # no event loop is running
         return False
+
+
+def check_weight(weight: float) -> None:
+    """Raise `ValueError` if a run can't have this weight."""
+    if not 0 < weight < math.inf:
+        raise ValueError(f"a run's weight is a number above 0, not {weight}")
+
+
+def _now() -> float:
+    """Give the time by the loop's clock, which is the monotonic one unless it is a virtual one."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
 
 
 def outcome_of(error: BaseException) -> Outcome:
