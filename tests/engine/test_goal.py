@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.replaying import replayed
+from tests.engine.replaying import assert_replays, replayed
 
 from allready.agents.definitions import AgentDefinition
 from allready.agents.models import Models, NoModel
@@ -21,13 +21,15 @@ from allready.engine.session import Session
 from allready.engine.start import new_session, resume_session
 from allready.engine.steer import steer
 from allready.engine.views import stored_run_view
-from allready.errors import PlanError
+from allready.errors import PlanError, StoreError, StoreUnavailable
 from allready.plan.load import plan_from_document
 from allready.plan.plan import Limits, Plan
 from allready.planning.draft import DraftTask
 from allready.planning.planner import LlmPlanner
-from allready.store.contract import JournalEvent, Store
+from allready.store.contract import Batch, JournalEvent, Store
 from allready.store.open import open_store
+from allready.store.sql import SqlStore
+from allready.store.sqlite import SqliteDatabase
 from allready.testing import Call, Refused, ScriptedModel, rate_limited
 
 FACTS = {"id": "facts", "prompt": "Find the facts"}
@@ -366,6 +368,87 @@ async def test_what_planning_took_is_kept_whatever_ends_it(tmp_path: Path) -> No
         session, _ = grown(model(plan=["none", "none"]), store)
         assert (await session.drive()).status == "failed"
         assert store.run(session.id).memory["used"]["requests"] == 2
+
+
+class ShakyStore(SqlStore):
+    """A real store of which some commits fail, or are carried out without an answer."""
+
+    def __init__(self, path: Path, hits: Callable[[Batch], bool], error: StoreError, times: int) -> None:
+        open_store(path).close()
+        super().__init__(SqliteDatabase(path))
+        self.hits, self.error, self.times = hits, error, times
+        self.carried_out = False
+
+    def commit(self, run_id: str, epoch: int, batch: Batch) -> int:
+        hit = self.times > 0 and self.hits(batch)
+        self.times -= hit
+        if hit and not self.carried_out:
+            raise self.error
+        last = super().commit(run_id, epoch, batch)
+        if hit:
+            raise self.error
+        return last
+
+
+def only_remembers(batch: Batch) -> bool:
+    return set(batch.run or ()) == {"memory"}
+
+
+def ends_facts(batch: Batch) -> bool:
+    return ("task.completed", "facts") in [(change.type, change.task) for change in batch.changes]
+
+
+def requests_of(store: Store, run_id: str) -> int:
+    """Give how many requests a run remembers to have made."""
+    return int(store.run(run_id).memory.get("used", {}).get("requests", 0))
+
+
+LONG_PLAN = [FACTS, {"id": "far", "prompt": "words " * 3_000}]
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+async def test_what_is_to_be_remembered_outlives_commits_that_fail(tmp_path: Path, carried_out: bool) -> None:
+    unavailable = StoreUnavailable("the server is gone")
+    with closing(ShakyStore(tmp_path / "runs.db", only_remembers, unavailable, times=2)) as store:
+        store.carried_out = carried_out
+        run_id = await interrupted(model(plan=LONG_PLAN, pause=0.002), store)
+        assert store.times == 0
+        assert requests_of(store, run_id) == 2
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+async def test_memory_does_not_overtake_a_commit_that_failed_for_good(
+    tmp_path: Path, carried_out: bool
+) -> None:
+    """What is remembered fits what is recorded of the tasks, and what comes next is added to that."""
+    full = StoreError("the disk is full")
+    with closing(ShakyStore(tmp_path / "runs.db", ends_facts, full, times=1)) as store:
+        store.carried_out = carried_out
+        scripted = model(plan=LONG_PLAN, pause=0.002)
+        session, _ = grown(scripted, store)
+        with pytest.raises(StoreError, match="the disk is full"):
+            await session.drive()
+        assert scripted.requests[0].outcome == "gone", "the planner's request ended with the run"
+        assert store.task(session.id, "facts").state == ("completed" if carried_out else "running")
+        before = requests_of(store, session.id)
+        assert before == (1 if carried_out else 0)
+        scripted = model(plan=[NUMBERS])
+        result = await resume_session(store, session.id, models=Models(scripted)).drive()
+        assert (result.status, result.answer) == ("completed", "It is three.")
+        assert requests_of(store, session.id) == before + len(scripted.requests)
+        assert_replays(store, session.id)
+
+
+async def test_what_can_not_be_remembered_is_told_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = StoreError("the disk is full")
+    with closing(ShakyStore(tmp_path / "runs.db", only_remembers, full, times=1)) as store:
+        run_id = await interrupted(model(plan=LONG_PLAN, pause=0.002), store)
+        assert f"what the plan of run {run_id} took is not recorded: the disk is full" in caplog.text
+        assert requests_of(store, run_id) == 1
+        resumed = resume_session(store, run_id, models=Models(model(plan=[NUMBERS])))
+        assert (await resumed.drive()).status == "completed"
 
 
 async def test_connections_that_cannot_be_closed_do_not_keep_the_run(
