@@ -1,6 +1,6 @@
 """How soon the first task starts: while the planner still writes, against when it has written all.
 
-    ./dev python benchmarks/first_task.py
+    ./dev python -m benchmarks.first_task
 
 The model is a scripted one that writes so many tokens (words) a second, in real time, after a first pause of
 half a second; the planner, the runs and the agents are the real ones. Both ways get the same plan of tasks
@@ -23,7 +23,7 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
-from overhead import judged, machine, table
+from benchmarks.common import judged, machine, table
 
 from allready.agents.models import Models
 from allready.engine.session import Session
@@ -118,7 +118,7 @@ def main() -> None:
             )
     head = ["first task: streamed ÷ whole (≤ 0.5)", "all done: streamed ÷ whole (≤ 1.05)", "tokens a second"]
     head += ["tasks", "first, streamed", "first, whole", "done, streamed", "done, whole"]
-    table(head, iter(rows))
+    print("\n".join(table(head, rows)))
 
 
 if __name__ == "__main__":

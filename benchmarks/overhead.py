@@ -1,49 +1,62 @@
-"""What the loop costs per task, in memory, beside asyncio written by hand. Prints a Markdown table.
+"""What a task costs that does nothing, in memory: beside asyncio written by hand, and beside peers.
 
-    ./dev python benchmarks/overhead.py            graphs of 1,000 and 10,000 tasks
-    ./dev python benchmarks/overhead.py --big      also 100,000 and 1,000,000
+    ./dev python -m benchmarks.overhead                  with the peers, installed when they are missing
+    ./dev python -m benchmarks.overhead --peers none     without
 
-Every task is an async function that does nothing. Ours: graph, scheduler, pool and loop, from the specs to
-the last task's end. By hand: a counter of missing dependencies for each node, a semaphore, an asyncio task
-for each node that is ready; it can't refuse, retry, time out, cancel, pause or tell why, and would have to be
-written anew for each plan. Both get the same graphs and the same number of places, in turn, in one process.
+Every task is an async function that does nothing. `wide`: n tasks that depend on nothing. `chain`: each
+depends on the one before, so that every task costs a whole round of the loop. `layered`: layers of 100
+tasks, each depends on three of the layer before.
 
-`wide`: n tasks that depend on nothing. `chain`: each depends on the one before, so that every task costs a
-whole round of the loop. `layered`: layers of 100 tasks, each depends on three of the layer before. Shown are
-medians of processor time over the rounds. "Per task growth" is our time per task over that at 1,000 tasks of
-the same shape.
+First table: ours and by hand in turn, in one process, with more places than are needed. Ours is graph,
+scheduler, pool and loop, from the specs to the last task's end. By hand is a counter of missing
+dependencies for each node, a semaphore, and an asyncio task for each node that is ready. Processor time,
+which is the time on the clock here: nothing waits.
+
+Second table: each contestant in a process (and an environment) of its own, in turn, `--rounds` times, with
+100 places. The heads of `peers/with_*.py` say how each is used, and link to what its documentation says
+about that. Times are without start-up, and without what can be done once for many runs of a graph (for
+LangGraph, building and compiling it; for "run(plan)", making the plan). Processor time includes servers and
+workers.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
+
+from benchmarks.by_hand import by_hand
+from benchmarks.common import Contestant, Edges, Options, compete, judged, main, note, short, spread, table
 
 from allready.core.graph import TaskGraph, TaskSpec
 from allready.core.scheduler import DagScheduler
 from allready.engine.loop import run_scheduler_loop
 from allready.pool.manager import SubAgent, SubAgentManager
 
-PLACES = 1000
-"""Places for the graphs of the first table: enough not to be what is measured."""
-FEW_PLACES = 5
+ENOUGH_PLACES = 1_000
+"""Not to be what is measured."""
+PLACES = 100
+"""Beside peers: some have a thread for each place."""
 LAYER = 100
 SIZES = [1_000, 10_000]
-BIG_SIZES = [100_000, 1_000_000]
 ROUNDS = {1_000: 15, 10_000: 7, 100_000: 3, 1_000_000: 1}
-GOAL_RATIO, GOAL_GROWTH, GOAL_REFUSALS = 2.0, 1.5, 1.0
+GOAL_RATIO = 2
 
-Edges = list[tuple[str, tuple[str, ...]]]
-"""Task and what it depends on, dependencies first."""
+BY_HAND = Contestant("asyncio by hand", "asyncio", "counters")
+WHOLE = Contestant("allready, run(plan)", "allready", "run")
+CONTESTANTS = [
+    BY_HAND,
+    Contestant("allready, the loop", "allready", "loop"),
+    WHOLE,
+    Contestant("graphlib, in waves", "asyncio", "waves"),
+    Contestant("LangGraph", "langgraph", environment="langgraph"),
+    Contestant("Dask", "dask", environment="dask"),
+    Contestant("Ray", "ray", environment="ray", alone=True),
+    Contestant("Prefect", "prefect", environment="prefect", largest=100),
+]
 
 
 def wide(size: int) -> Edges:
@@ -55,60 +68,19 @@ def chain(size: int) -> Edges:
 
 
 def layered(size: int) -> Edges:
-    edges: Edges = []
+    edges = []
+    across = min(LAYER, max(size // 5, 1))
     for number in range(size):
-        layer, place = divmod(number, LAYER)
-        above = [(layer - 1) * LAYER + (place + step) % LAYER for step in (0, 1, 37)] if layer else []
-        edges.append((f"t{number}", tuple(f"t{other}" for other in above)))
+        layer, place = divmod(number, across)
+        above = {(layer - 1) * across + (place + step) % across for step in (0, 1, 37)} if layer else set()
+        edges.append((f"t{number}", tuple(f"t{other}" for other in sorted(above))))
     return edges
 
 
 SHAPES: dict[str, Callable[[int], Edges]] = {"wide": wide, "chain": chain, "layered": layered}
 
 
-# --- by hand ----------------------------------------------------------------------------------------------
-
-
-async def nothing() -> None:
-    pass
-
-
-async def by_hand(edges: Edges, places: int) -> None:
-    """Run `nothing` for each node: counters and a semaphore, as one writes it for one plan."""
-    missing = {name: len(deps) for name, deps in edges}
-    dependents: dict[str, list[str]] = {name: [] for name, _ in edges}
-    for name, deps in edges:
-        for dep in deps:
-            dependents[dep].append(name)
-    semaphore = asyncio.Semaphore(places)
-    left = len(edges)
-    done = asyncio.Event()
-    running: set[asyncio.Task[None]] = set()
-
-    def start(name: str) -> None:
-        task = asyncio.create_task(node(name))
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    async def node(name: str) -> None:
-        nonlocal left
-        async with semaphore:
-            await nothing()
-        for dependent in dependents[name]:
-            missing[dependent] -= 1
-            if not missing[dependent]:
-                start(dependent)
-        left -= 1
-        if not left:
-            done.set()
-
-    for name, count in list(missing.items()):
-        if not count:
-            start(name)
-    await done.wait()
-
-
-# --- ours -------------------------------------------------------------------------------------------------
+# --- ours and by hand in one process ----------------------------------------------------------------------
 
 
 async def no_work(_: SubAgent) -> None:
@@ -120,9 +92,6 @@ async def ours(specs: list[TaskSpec], places: int) -> DagScheduler:
     status = await run_scheduler_loop(scheduler, SubAgentManager(places), no_work)
     assert status == "completed", status
     return scheduler
-
-
-# --- measuring --------------------------------------------------------------------------------------------
 
 
 def seconds(run: Callable[[], Awaitable[Any]]) -> float:
@@ -146,82 +115,63 @@ def compare(shape: str, size: int, places: int) -> tuple[float, float]:
     edges = SHAPES[shape](size)
     specs = [TaskSpec(name, deps) for name, deps in edges]
     mine, theirs = [], []
-    for _ in range(ROUNDS[size]):
+    for _ in range(ROUNDS.get(size, 3)):
         theirs.append(seconds(lambda: by_hand(edges, places)))
         mine.append(seconds(lambda: ours(specs, places)))
     return statistics.median(mine) / size * 1e6, statistics.median(theirs) / size * 1e6
 
 
-def overhead_rows(sizes: list[int], shapes: list[str]) -> Iterator[list[str]]:
-    for shape in shapes:
-        at_1000 = None
+def beside_by_hand(sizes: list[int]) -> Iterator[list[str]]:
+    for shape in SHAPES:
         for size in sizes:
-            mine, theirs = compare(shape, size, PLACES)
-            at_1000 = at_1000 or mine
+            mine, theirs = compare(shape, size, ENOUGH_PLACES)
+            yield [judged(mine / theirs, GOAL_RATIO), shape, f"{size:,}", short(mine), short(theirs)]
+
+
+# --- beside peers -----------------------------------------------------------------------------------------
+
+
+def beside_peers(options: Options) -> Iterator[list[str]]:
+    found, versions = compete(
+        options.chosen(CONTESTANTS), SHAPES, options.size, rounds=options.rounds, places=PLACES
+    )
+    note(versions)
+    base, whole = found[BY_HAND.name], found[WHOLE.name]
+    for shape in SHAPES:
+        for name, times in found.items():
+            wall = statistics.median(times[shape].wall)
             yield [
-                judged(mine / theirs, GOAL_RATIO),
-                judged(mine / at_1000, GOAL_GROWTH),
+                short(wall / statistics.median(base[shape].wall)),
+                short(wall / statistics.median(whole[shape].wall)),
+                name,
                 shape,
-                f"{size:,}",
-                f"{mine:.1f}",
-                f"{theirs:.1f}",
+                f"{times[shape].size:,}",
+                spread(times[shape].wall),
+                short(statistics.median(times[shape].processor)),
+                short(statistics.median(times[shape].build)),
             ]
 
 
-def few_places_rows(sizes: list[int]) -> Iterator[list[str]]:
-    for size in sizes:
-        specs = [TaskSpec(name) for name, _ in wide(size)]
-        counts = asyncio.run(ours(specs, FEW_PLACES)).statistics
-        mine, theirs = compare("wide", size, FEW_PLACES)
-        yield [
-            judged(counts.refusals / counts.spawns, GOAL_REFUSALS),
-            f"{mine / theirs:.2f}",
-            f"{size:,}",
-            f"{mine:.1f}",
-            f"{theirs:.1f}",
-        ]
-
-
-def judged(value: float, goal: float) -> str:
-    return f"{value:.2f}" if value <= goal else f"**{value:.2f}**"
-
-
-def table(head: list[str], rows: Iterator[list[str]]) -> None:
-    print("| " + " | ".join(head) + " |")
-    print("|" + " ---: |" * len(head))
-    for row in rows:
-        print("| " + " | ".join(row) + " |", flush=True)
-    print()
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Overhead per task, beside asyncio written by hand.")
-    parser.add_argument("--big", action="store_true", help="also 100,000 and 1,000,000 tasks (minutes)")
-    parser.add_argument("--shape", choices=SHAPES, help="this shape only")
-    options = parser.parse_args()
-    sizes = SIZES + (BIG_SIZES if options.big else [])
-    shapes = [options.shape] if options.shape else list(SHAPES)
-    print(f"{machine()}. Goals missed are bold. Processor time in µs a task, medians.\n")
-    head = ["ours ÷ by hand (≤ 2)", "per task growth (≤ 1.5)", "shape", "tasks", "ours", "by hand"]
-    table(head, overhead_rows(sizes, shapes))
-    if not options.shape:
-        print(f"Tasks that wait for {FEW_PLACES} places:\n")
-        head = ["refused ÷ started (≤ 1)", "ours ÷ by hand", "tasks", "ours", "by hand"]
-        table(head, few_places_rows(sizes[1:]))
+def report(options: Options) -> Iterator[str]:
+    yield "In one process, in turn; processor time in µs a task, medians.\n"
+    head = [f"ours ÷ by hand (≤ {GOAL_RATIO})", " shape", "tasks", "ours", "by hand"]
+    yield from table(head, beside_by_hand([options.size] if options.quick else SIZES))
+    yield (
+        f"Each in a process of its own, {PLACES} places, started {options.rounds} times in turn; µs a task: "
+        "median on the clock (least to most), processor time, and what was built ahead, in neither.\n"
+    )
+    head = [
+        "÷ by hand",
+        "÷ ours, run(plan)",
+        " who",
+        " shape",
+        "tasks",
+        "µs a task",
+        "processor",
+        "built ahead",
+    ]
+    yield from table(head, beside_peers(options))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(report, __doc__)
