@@ -24,7 +24,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from benchmarks.makespan import head, knowing, measure, not_knowing, row, waves
+from benchmarks.common import machine, table
+from benchmarks.makespan import knowing, measure, not_knowing, waves
 from benchmarks.workloads import Workload, critical_path_first, layered
 
 PLACES = (4, 8, 16)
@@ -32,6 +33,8 @@ LAYERS, NARROWEST, WIDEST = 8, 40, 60
 MEAN = 0.12
 """Seconds a task lasts: long enough that a timer's millisecond is little."""
 SEEDS = 3
+QUICK_MEAN, QUICK_LAYERS = 0.005, 2
+"""Of a trial of this script itself."""
 REPORTED_GROWTH = 3.47
 """Of throughput from 4 agents to 16, in the paper's abstract."""
 
@@ -48,38 +51,32 @@ def measured(graphs: Sequence[Workload]) -> Iterator[str]:
         f"{len(graphs)} graphs of {min(counts)} to {max(counts)} tasks that last "
         f"{graphs[0].work / counts[0] * 1000:.0f} ms in the mean; medians. Throughput is in tasks a second.\n"
     )
-    yield from head(
-        "ours ÷ barrier",
-        "ours ÷ one after the other",
-        "places",
-        "use: ours",
-        "knowing",
-        "barrier",
-        "most",
-        "throughput: ours",
-        "knowing",
-        "barrier",
-        "one after the other",
-    )
     alone = [measure(not_knowing, graph, 1).makespan for graph in graphs]
     growth = []
-    for places in PLACES:
-        ours, known, barrier = (
-            [measure(runner, graph, places).makespan for graph in graphs]
-            for runner in (not_knowing, knowing, waves)
-        )
-        free = [critical_path_first(graph, places) for graph in graphs]
-        growth.append((ours, known, barrier))
-        yield row(
-            f"{_median_ratio(barrier, ours):.2f}",
-            f"{_median_ratio(alone, ours):.2f}",
-            str(places),
-            *(f"{use(graphs, places, spans):.0%}" for spans in (ours, known, barrier, free)),
-            *(f"{throughput(graphs, spans):.1f}" for spans in (ours, known, barrier, alone)),
-        )
+
+    def rows() -> Iterator[list[str]]:
+        for places in PLACES:
+            ours, known, barrier = (
+                [measure(runner, graph, places).makespan for graph in graphs]
+                for runner in (not_knowing, knowing, waves)
+            )
+            free = [critical_path_first(graph, places) for graph in graphs]
+            growth.append((ours, known, barrier))
+            yield [
+                f"{_median_ratio(barrier, ours):.2f}",
+                f"{_median_ratio(alone, ours):.2f}",
+                str(places),
+                *(f"{use(graphs, places, spans):.0%}" for spans in (ours, known, barrier, free)),
+                *(f"{throughput(graphs, spans):.1f}" for spans in (ours, known, barrier, alone)),
+            ]
+
+    head = ["ours ÷ barrier", "ours ÷ one after the other", "places"]
+    head += ["use: ours", "knowing", "barrier", "most"]
+    head += ["throughput: ours", "knowing", "barrier", "one after the other"]
+    yield from table(head, rows())
     grown = [f"{_median_ratio(few, many):.2f}" for few, many in zip(growth[0], growth[-1], strict=True)]
     yield (
-        f"\nThroughput with {PLACES[-1]} places ÷ with {PLACES[0]}: ours {grown[0]}, knowing {grown[1]}, "
+        f"Throughput with {PLACES[-1]} places ÷ with {PLACES[0]}: ours {grown[0]}, knowing {grown[1]}, "
         f"barrier {grown[2]}; DynTaskMAS reports {REPORTED_GROWTH} for its own."
     )
 
@@ -96,22 +93,22 @@ def _median_ratio(spans: Sequence[float], others: Sequence[float]) -> float:
     return median(span / other for span, other in zip(spans, others, strict=True))
 
 
-def tables(*, mean: float = MEAN, seeds: int = SEEDS, layers: int = LAYERS) -> Iterator[Iterator[str]]:
-    """Give the tables, each as lines that come when they are measured."""
-    yield measured([graph(seed, mean, layers) for seed in range(seeds)])
+def report(*, mean: float = MEAN, seeds: int = SEEDS, quick: bool = False) -> Iterator[str]:
+    """Give the lines of the report as they are measured; `quick`: of one tiny graph."""
+    if quick:
+        return measured([graph(0, QUICK_MEAN, QUICK_LAYERS)])
+    return measured([graph(seed, mean) for seed in range(seeds)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mean", type=float, default=MEAN, help="seconds a task lasts")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="graphs")
-    parser.add_argument("--quick", action="store_true", help="one graph of two layers, 5 ms a task")
+    parser.add_argument("--mean", type=float, default=MEAN, help=f"seconds a task lasts ({MEAN:g})")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"graphs ({SEEDS})")
+    parser.add_argument("--quick", action="store_true", help="one tiny graph: to try the script")
     given = parser.parse_args()
-    mean, seeds, layers = (0.005, 1, 2) if given.quick else (given.mean, given.seeds, LAYERS)
-    for table in tables(mean=mean, seeds=seeds, layers=layers):
-        for line in table:
-            print(line, flush=True)
-        print()
+    print(f"{machine()}.\n")
+    for line in report(mean=given.mean, seeds=given.seeds, quick=given.quick):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How close runs of ragged graphs come to the bound. Prints Markdown tables.
 
-    ./dev python -m benchmarks.makespan                        generated graphs; takes a quarter of an hour
+    ./dev python -m benchmarks.makespan                        generated graphs, beside peers; half an hour
+    ./dev python -m benchmarks.makespan --peers none           without peers
     ./dev python -m benchmarks.makespan --traces FOLDER        also published traces (WfFormat JSON 1.5)
     ./dev python -m benchmarks.makespan --quick                seconds, on tiny graphs: to try the script
 
@@ -10,9 +11,10 @@ that cost nothing (simulated, see `workloads.py`): what they lack to the bound i
 doing, what a run lacks to them is overhead.
 
 *knowing*: ours, with the durations as `estimate`. *not knowing*: ours without them. *durable*: ours, knowing,
-with a new SQLite store; counted from when the beginning of the run was recorded. *first come*: asyncio
-by hand, counters and a semaphore. *waves*: the standard library's graphlib, all that is ready is waited for
-before the next are started.
+with a new SQLite store; counted from when the beginning of the run was recorded. *by hand*: asyncio, counters
+and a semaphore, first come, first served. *waves*: the standard library's graphlib, all that is ready is
+waited for before the next are started. Peers know no durations either; they are run in processes of their
+own, start-up is not counted, and `peers/with_*.py` say how each is used.
 """
 
 from __future__ import annotations
@@ -28,6 +30,19 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.by_hand import by_hand
+from benchmarks.common import (
+    VERSIONS,
+    Contestant,
+    Edges,
+    add_options,
+    machine,
+    note,
+    options_from,
+    table,
+    versions_line,
+)
+from benchmarks.common import measure as compete
 from benchmarks.traces import BadTrace, read_folder
 from benchmarks.workloads import (
     GENERATED,
@@ -53,6 +68,10 @@ SEEDS = 3
 QUICK = 0.1
 """Seconds of a trial of this script itself."""
 GOAL_SPARE, GOAL_FEW, GOAL_TRACES = 1.03, 1.05, 1.05
+CONTESTANTS = [
+    Contestant("LangGraph", "langgraph", environment="langgraph"),
+    Contestant("Dask", "dask", environment="dask"),
+]
 FAST_BRANCHES, FAST_LINKS, SLOW_LINKS = 4, 8, 20
 """In the diamond with one slow branch: branches beside it, their tasks, and how many such it takes itself."""
 
@@ -62,29 +81,15 @@ Runner = Callable[[Workload, int, Work], Awaitable[float | None]]
 """Runs a workload with so many places; may give seconds at its beginning that are not part of the run."""
 
 
+def edges_of(workload: Workload, prefix: str = "") -> Edges:
+    return [(prefix + task.id, tuple(prefix + dep for dep in task.depends_on)) for task in workload.tasks]
+
+
 # --- who runs ---------------------------------------------------------------------------------------------
 
 
 async def first_come_by_hand(workload: Workload, places: int, work: Work) -> None:
-    """Run each task when its dependencies have ended and the semaphore lets it, as one writes it by hand."""
-    missing = {task.id: len(task.depends_on) for task in workload.tasks}
-    dependents: dict[str, list[str]] = {task.id: [] for task in workload.tasks}
-    for task in workload.tasks:
-        for dep in task.depends_on:
-            dependents[dep].append(task.id)
-    semaphore = asyncio.Semaphore(places)
-    async with asyncio.TaskGroup() as group:
-
-        async def node(name: str) -> None:
-            async with semaphore:
-                await work(name)
-            for dependent in dependents[name]:
-                missing[dependent] -= 1
-                if not missing[dependent]:
-                    group.create_task(node(dependent))
-
-        for name in [name for name, count in missing.items() if not count]:
-            group.create_task(node(name))
+    await by_hand(edges_of(workload), places, work)
 
 
 async def waves(workload: Workload, places: int, work: Work) -> None:
@@ -168,102 +173,101 @@ def measure(runner: Runner, workload: Workload, places: int) -> Measured:
     return Measured(makespan, ends)
 
 
-def ratios(runners: Sequence[Runner], cases: Sequence[tuple[Workload, int]]) -> list[list[float]]:
-    """Give for each runner makespan ÷ bound of each case; the runners take turns."""
-    rows: list[list[float]] = [[] for _ in runners]
+Cases = Sequence[tuple[Workload, int]]
+"""Workloads, each with a number of places."""
+
+
+def spans(runners: Sequence[Runner], contestants: Sequence[Contestant], cases: Cases) -> list[list[float]]:
+    """Give for each runner and then each contestant the makespan of each case; the runners take turns."""
+    found: list[list[float]] = [[] for _ in runners]
     for workload, places in cases:
-        for row, runner in zip(rows, runners, strict=True):
-            row.append(measure(runner, workload, places).makespan / bound(workload, places))
-    return rows
+        for row, runner in zip(found, runners, strict=True):
+            row.append(measure(runner, workload, places).makespan)
+    return found + [[peer_span(contestant, *case) for case in cases] for contestant in contestants]
+
+
+def peer_span(contestant: Contestant, workload: Workload, places: int) -> float:
+    naps = {task.id: task.seconds for task in workload.tasks}
+    graphs = {workload.name: edges_of(workload)}
+    result = compete(contestant, graphs, places=places, naps=naps, times=1)
+    note(result["versions"])
+    wall: float = result["times"][workload.name][0]["wall"]
+    return wall
 
 
 # --- tables -----------------------------------------------------------------------------------------------
 
 
-def spare_places(seconds: float, seeds: int) -> Iterator[str]:
+def spare_places(contestants: Sequence[Contestant], seconds: float, seeds: int) -> Iterator[str]:
     """Give the table of graphs that have a place for each task."""
     yield (
         f"Places to spare: makespan ÷ critical path, of {seeds} graphs each the median (the worst). The "
         f"critical path takes {seconds:g} s.\n"
     )
-    yield from head(f"ours (≤ {GOAL_SPARE})", "first come", "waves", "graph", "tasks")
-    for make in GENERATED:
-        graphs = [shortest(make(seed), seconds) for seed in range(seeds)]
-        cases = [(graph, len(graph.tasks)) for graph in graphs]
-        ours, by_hand, in_waves = ratios([knowing, first_come_by_hand, waves], cases)
-        yield row(judged(ours, GOAL_SPARE), shown(by_hand), shown(in_waves), graphs[0].name, sizes(graphs))
+    runners: list[Runner] = [knowing, first_come_by_hand, waves]
+
+    def rows() -> Iterator[list[str]]:
+        for make in GENERATED:
+            graphs = [shortest(make(seed), seconds) for seed in range(seeds)]
+            found = spans(runners, contestants, [(graph, len(graph.tasks)) for graph in graphs])
+            ours, *others = [[span / seconds for span in those] for those in found]
+            yield [judged(ours, GOAL_SPARE), *map(shown, others), graphs[0].name, sizes(graphs)]
+
+    names = [contestant.name for contestant in contestants]
+    head = [f"places to spare: ours (≤ {GOAL_SPARE})", "by hand", "waves", *names, " graph", "tasks"]
+    yield from table(head, rows())
 
 
-def few_places(seconds: float, seeds: int) -> Iterator[str]:
+def few_places(contestants: Sequence[Contestant], seconds: float, seeds: int) -> Iterator[str]:
     """Give the table of graphs that have to share few places, and what schedules without cost take."""
     yield (
         f"{FEW_PLACES} places: makespan ÷ max(critical path, work ÷ {FEW_PLACES}), of {seeds} graphs each "
         f"the median (the worst). The bound is {seconds:g} s. The last three columns are simulated schedules "
         "that cost nothing: critical path first, most steps first, first come.\n"
     )
-    yield from head(
-        f"knowing (≤ {GOAL_FEW})",
-        "not knowing",
-        "durable",
-        "first come",
-        "waves",
-        "graph",
-        "tasks",
-        "free: path",
-        "free: steps",
-        "free: first",
-    )
     runners: list[Runner] = [knowing, not_knowing, durable, first_come_by_hand, waves]
-    for make in GENERATED:
-        graphs = [shortest(make(seed), seconds, FEW_PLACES) for seed in range(seeds)]
-        known, *others = ratios(runners, [(graph, FEW_PLACES) for graph in graphs])
-        free = [
-            [schedule(graph, FEW_PLACES) / bound(graph, FEW_PLACES) for graph in graphs]
-            for schedule in (critical_path_first, most_steps_first, first_come)
-        ]
-        yield row(
-            judged(known, GOAL_FEW),
-            *map(shown, others),
-            graphs[0].name,
-            sizes(graphs),
-            *map(shown, free),
-        )
+
+    def rows() -> Iterator[list[str]]:
+        for make in GENERATED:
+            graphs = [shortest(make(seed), seconds, FEW_PLACES) for seed in range(seeds)]
+            found = spans(runners, contestants, [(graph, FEW_PLACES) for graph in graphs])
+            known, *others = [[span / seconds for span in those] for those in found]
+            free = [
+                [schedule(graph, FEW_PLACES) / seconds for graph in graphs]
+                for schedule in (critical_path_first, most_steps_first, first_come)
+            ]
+            kind = [graphs[0].name, sizes(graphs)]
+            yield [judged(known, GOAL_FEW), *map(shown, others), *kind, *map(shown, free)]
+
+    names = [contestant.name for contestant in contestants]
+    head = [f"{FEW_PLACES} places: knowing (≤ {GOAL_FEW})", "not knowing", "durable", "by hand", "waves"]
+    head += [*names, " graph", "tasks", "free: path", "free: steps", "free: first"]
+    yield from table(head, rows())
 
 
-def published(traces: Sequence[Workload], seconds: float) -> Iterator[str]:
+def published(traces: Sequence[Workload], contestants: Sequence[Contestant], seconds: float) -> Iterator[str]:
     """Give the table of published traces."""
     yield (
         f"Published traces with {FEW_PLACES} places: makespan ÷ that of a critical-path-first schedule of "
-        "the same durations that costs nothing. All durations are divided by the factor.\n"
-    )
-    yield from head(
-        f"knowing (≤ {GOAL_TRACES})",
-        "not knowing",
-        "durable",
-        "first come",
-        "waves",
-        "knowing ÷ bound",
-        "trace",
-        "tasks",
-        "factor",
-        "bound, s",
+        f"the same durations that costs nothing. All durations are divided by the factor, so that the bound "
+        f"is {seconds:g} s.\n"
     )
     runners: list[Runner] = [knowing, not_knowing, durable, first_come_by_hand, waves]
-    for trace in traces:
-        factor = bound(trace, FEW_PLACES) / seconds
-        workload = trace.scaled(1 / factor)
-        free = critical_path_first(workload, FEW_PLACES)
-        spans = [measure(runner, workload, FEW_PLACES).makespan for runner in runners]
-        known, *others = [[span / free] for span in spans]
-        yield row(
-            judged(known, GOAL_TRACES),
-            *map(shown, others),
-            f"{spans[0] / bound(workload, FEW_PLACES):.3f}",
-            trace.name,
-            str(len(trace.tasks)),
-            f"{factor:.1f}",
-            f"{seconds:g}",
-        )
+
+    def rows() -> Iterator[list[str]]:
+        for trace in traces:
+            workload = shortest(trace, seconds, FEW_PLACES)
+            free = critical_path_first(workload, FEW_PLACES)
+            found = spans(runners, contestants, [(workload, FEW_PLACES)])
+            known, *others = [[span / free for span in those] for those in found]
+            kind = [trace.name, str(len(trace.tasks)), f"{bound(trace, FEW_PLACES) / seconds:.1f}"]
+            bounds = [f"{found[0][0] / seconds:.3f}", f"{free / seconds:.3f}"]
+            yield [judged(known, GOAL_TRACES), *map(shown, others), *kind, *bounds]
+
+    names = [contestant.name for contestant in contestants]
+    head = [f"traces: knowing (≤ {GOAL_TRACES})", "not knowing", "durable", "by hand", "waves", *names]
+    head += [" trace", "tasks", "factor", "knowing ÷ bound", "free ÷ bound"]
+    yield from table(head, rows())
 
 
 def diamond(link: float, slow: float) -> Workload:
@@ -284,25 +288,18 @@ def stragglers(link: float) -> Iterator[str]:
         f"through, beside a branch of one such task, and of one task of {SLOW_LINKS * link:g} s; with "
         f"{FAST_BRANCHES + 1} places.\n"
     )
-    yield from head("with ÷ without", "who", "without, s", "with, s")
-    who: dict[str, Runner] = {"ours": not_knowing, "first come": first_come_by_hand, "waves": waves}
-    for name, runner in who.items():
-        without, with_it = (
-            max(measured.ends[f"fast-{branch}-{FAST_LINKS - 1}"] for branch in range(FAST_BRANCHES))
-            for measured in (
-                measure(runner, diamond(link, slow), FAST_BRANCHES + 1) for slow in (link, SLOW_LINKS * link)
-            )
-        )
-        yield row(f"{with_it / without:.2f}", name, f"{without:.2f}", f"{with_it:.2f}")
+    who: dict[str, Runner] = {"ours": not_knowing, "by hand": first_come_by_hand, "waves": waves}
+    last = [f"fast-{branch}-{FAST_LINKS - 1}" for branch in range(FAST_BRANCHES)]
 
+    def rows() -> Iterator[list[str]]:
+        for name, runner in who.items():
+            runs = [
+                measure(runner, diamond(link, times * link), FAST_BRANCHES + 1) for times in (1, SLOW_LINKS)
+            ]
+            without, beside = (max(run.ends[task] for task in last) for run in runs)
+            yield [f"{beside / without:.2f}", name, f"{without:.2f}", f"{beside:.2f}"]
 
-def head(*cells: str) -> Iterator[str]:
-    yield row(*cells)
-    yield "|" + " ---: |" * len(cells)
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+    yield from table(["with ÷ without", " who", "without, s", "with, s"], rows())
 
 
 def shown(values: Sequence[float]) -> str:
@@ -322,32 +319,40 @@ def sizes(graphs: Sequence[Workload]) -> str:
 
 
 def tables(
-    traces: Sequence[Workload] = (), *, seconds: float = SECONDS, seeds: int = SEEDS
+    traces: Sequence[Workload] = (),
+    *,
+    seconds: float = SECONDS,
+    seeds: int = SEEDS,
+    peers: Sequence[str] = (),
 ) -> Iterator[Iterator[str]]:
     """Give the tables, each as lines that come when they are measured."""
-    yield spare_places(seconds, seeds)
-    yield few_places(seconds, seeds)
+    contestants = [contestant for contestant in CONTESTANTS if contestant.environment in peers]
+    yield spare_places(contestants, seconds, seeds)
+    yield few_places(contestants, seconds, seeds)
     if traces:
-        yield published(traces, seconds)
+        yield published(traces, contestants, seconds)
     yield stragglers(seconds / SLOW_LINKS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_options(parser)
     parser.add_argument("--traces", type=Path, help="a folder of traces, WfFormat JSON 1.5")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="bound of each run")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="generated graphs of each kind")
-    parser.add_argument("--quick", action="store_true", help="one graph of each kind, and little time")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"bound of each run ({SECONDS:g})")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"generated graphs of each kind ({SEEDS})")
     given = parser.parse_args()
+    options = options_from(parser, given)
     try:
         traces = read_folder(given.traces) if given.traces else []
     except BadTrace as error:
         parser.error(str(error))
-    seconds, seeds = (QUICK, 1) if given.quick else (given.seconds, given.seeds)
-    for table in tables(traces, seconds=seconds, seeds=seeds):
-        for line in table:
+    seconds, seeds = (QUICK, 1) if options.quick else (given.seconds, given.seeds)
+    print(f"{machine()}. Goals missed are bold.\n")
+    for lines in tables(traces, seconds=seconds, seeds=seeds, peers=options.peers):
+        for line in lines:
             print(line, flush=True)
-        print()
+    if VERSIONS:
+        print(versions_line())
 
 
 if __name__ == "__main__":
