@@ -123,7 +123,8 @@ async def _ours(
         await work(sub_agent.request.task)
 
     graph = TaskGraph(TaskSpec(task.id, task.depends_on, estimate=estimate(task)) for task in workload.tasks)
-    status = await run_scheduler_loop(DagScheduler(graph), SubAgentManager(places), attempt)
+    clock = asyncio.get_running_loop().time
+    status = await run_scheduler_loop(DagScheduler(graph), SubAgentManager(places), attempt, clock=clock)
     assert status == "completed", status
 
 
