@@ -181,7 +181,13 @@ def compete(
             of_this = min(size, contestant.largest)
             graphs = {shape: make(of_this) for shape, make in shapes.items()}
             print(f"round {round_ + 1} of {rounds}: {contestant.name}", file=sys.stderr, flush=True)
-            result = measure(contestant, graphs, places=places, durable=durable)
+            try:
+                result = measure(contestant, graphs, places=places, durable=durable)
+            except RuntimeError as error:
+                if contestant.environment is None:
+                    raise
+                print(error, file=sys.stderr)  # the figures of the others are worth having
+                continue
             versions |= result["versions"]
             kept = found.setdefault(contestant.name, {})
             for shape, runs in result["times"].items():

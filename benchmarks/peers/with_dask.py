@@ -33,7 +33,6 @@ async def contest(job: Job) -> AsyncIterator[Build]:
         processes=False,
         n_workers=1,
         threads_per_worker=job.places,
-        host="127.0.0.1",
         dashboard_address=None,
         asynchronous=True,
     )
