@@ -247,7 +247,9 @@ class SubAgentManager:
         if self._promised and self._turns.get(run):
             self._turns[run] -= 1
             self._promised -= 1
-        self._served[run] = self._served.get(run, self._now_served) + 1 / self._weights.get(run, 1.0)
+        served = self._served_so_far(run)
+        self._now_served = max(self._now_served, served)
+        self._served[run] = served + 1 / self._weights.get(run, 1.0)
         if self._passed:
             self._pass_by(request)
         return handle
@@ -441,7 +443,8 @@ class SubAgentManager:
             self._put_off.discard(run)
             seen = -1
         self._waiting[run] = _Waiting(wake, seen)
-        self._served[run] = max(self._served.get(run, 0.0), self._now_served)
+        known = run in self._served
+        self._served[run] = max(self._served_so_far(run), self._now_served if known else -math.inf)
 
     def weigh(self, run: str, weight: float) -> None:
         """Give a run so many times the places of others while all of them wait. Raises `ValueError`."""
@@ -482,17 +485,26 @@ class SubAgentManager:
         """Wake a run, keep a place for it: of those not refused since places came free, the least served."""
         freed = self._freed
         asking = [run for run, waiting in self._waiting.items() if waiting.seen < freed]
-        if asking:
-            run = asking[0] if len(asking) == 1 else min(asking, key=self._served.__getitem__)
-            waiting = self._waiting.pop(run)
-            self._now_served = max(self._now_served, self._served[run])
-            self._turns[run] = self._turns.get(run, 0) + 1
-            self._promised += 1
+        if also_promised:  # several places came free at once: one that was woken may have more of them
+            asking += [run for run in self._turns if run not in self._waiting]
+        if not asking:
+            return
+        run = asking[0] if len(asking) == 1 else min(asking, key=self._served_with_turns)
+        self._turns[run] = self._turns.get(run, 0) + 1
+        self._promised += 1
+        waiting = self._waiting.pop(run, None)
+        if waiting is not None:
             waiting.wake()
-        elif also_promised and self._turns:  # several places came free at once: round and round
-            run = next(iter(self._turns))
-            self._turns[run] = self._turns.pop(run) + 1
-            self._promised += 1
+
+    def _served_so_far(self, run: str) -> float:
+        """Give what a run had; a new one may have a whole pool of places before others get more."""
+        served = self._served.get(run)
+        if served is None:
+            served = self._now_served - (self.max_concurrent - 1) / self._weights.get(run, 1.0)
+        return served
+
+    def _served_with_turns(self, run: str) -> float:
+        return self._served_so_far(run) + self._turns.get(run, 0) / self._weights.get(run, 1.0)
 
     # --- running --------------------------------------------------------------------------------------
 
