@@ -22,10 +22,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from graphlib import TopologicalSorter
+from math import isnan, nan
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -188,9 +190,14 @@ def spans(runners: Sequence[Runner], contestants: Sequence[Contestant], cases: C
 
 
 def peer_span(contestant: Contestant, workload: Workload, places: int) -> float:
+    """Give a peer's makespan; not a number if it failed: the figures of the others are worth having."""
     naps = {task.id: task.seconds for task in workload.tasks}
     graphs = {workload.name: edges_of(workload)}
-    result = compete(contestant, graphs, places=places, naps=naps, times=1)
+    try:
+        result = compete(contestant, graphs, places=places, naps=naps, times=1)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return nan
     note(result["versions"])
     wall: float = result["times"][workload.name][0]["wall"]
     return wall
@@ -304,7 +311,9 @@ def stragglers(link: float) -> Iterator[str]:
 
 
 def shown(values: Sequence[float]) -> str:
-    """Give the median, and the worst if there are several."""
+    """Give the median, and the worst if there are several; a dash if one is missing."""
+    if any(map(isnan, values)):
+        return "–"
     worst = f" ({max(values):.3f})" if len(values) > 1 else ""
     return f"{median(values):.3f}{worst}"
 
