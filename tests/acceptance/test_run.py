@@ -316,3 +316,23 @@ def test_a_template_that_never_ends_holds_up_nobody_else(tmp_path: Path) -> None
     tasks = lines_of(done.stdout)[-1]["tasks"]
     assert (tasks["endless"]["status"], tasks["other"]["status"]) == ("failed", "completed")
     assert "it takes too much time or memory" in tasks["endless"]["error"]
+
+
+@pytest.mark.parametrize(
+    "replace",
+    ['rm "$d/output.txt"; ln -s /dev/zero "$d/output.txt"', 'mv "$d" away; ln -s "$PWD/away" "$d"'],
+    ids=["file", "folder"],
+)
+def test_a_command_that_replaces_its_own_output_harms_nobody_else(tmp_path: Path, replace: str) -> None:
+    (tmp_path / "task.sh").write_text(f'd="$(dirname "$ALLREADY_OUTPUT")"\n{replace}\nseq 20000\n')
+    (tmp_path / "plan.yaml").write_text(
+        "defaults: {failure_strategy: skip}\n"
+        "tasks:\n  - {id: rude, run: [sh, task.sh]}\n  - {id: good, run: [echo, done], depends_on: []}\n"
+    )
+    done = allready("run", "plan.yaml", cwd=tmp_path)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode in {0, 1}, done.stderr
+    status = json.loads(allready("status", "latest", "--json", cwd=tmp_path).stdout)
+    assert status["tasks"]["good"]["status"] == "completed"
+    assert status["tasks"]["rude"]["status"] in {"completed", "failed"}
+    assert allready("show", "latest", "rude", cwd=tmp_path).returncode == 0

@@ -467,3 +467,31 @@ async def test_this_process_and_its_ancestors_are_spared(tmp_path: Path) -> None
     )
     finished = await python(attempt, code)
     assert (finished.exit_code, finished.output, finished.errors) == (0, "0\n0\n", "")
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        'rm "$f"',
+        'rm "$f"; ln -s /dev/zero "$f"',
+        'rm "$f"; ln -s ../elsewhere "$f"',
+        'rm "$f"; mkfifo "$f"',
+        'rm "$f"; mkdir "$f"',
+        'mv "$f" "$f.old"; echo other > "$f"',
+    ],
+)
+async def test_an_output_file_that_a_program_replaced_is_not_taken_for_its_output(
+    tmp_path: Path, replace: str
+) -> None:
+    attempt = make_attempt(tmp_path)
+    (tmp_path / "elsewhere").write_text("somebody else's")
+    with pytest.raises(TaskError, match=r"output\.txt, where its output was kept, was removed or replaced"):
+        await shell(attempt, f"echo hello; f='{attempt.folder}/output.txt'; {replace}")
+
+
+async def test_a_working_directory_that_can_not_be_looked_at_is_told_in_a_sentence(tmp_path: Path) -> None:
+    attempt = make_attempt(tmp_path)
+    with pytest.raises(PermanentError, match=r"directory .{200} can't be used: File name too"):
+        await run_process(
+            ["true"], attempt=attempt, cwd=tmp_path / ("x" * 10_000), env={}, redactor=Redactor([])
+        )

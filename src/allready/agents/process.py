@@ -14,6 +14,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -40,6 +41,8 @@ EXIT_POLL = 0.02
 CHUNK = 256 * 1024
 """Bytes read from a pipe in one go."""
 STDERR_FILE = "stderr.txt"
+SHOWN = 200
+"""Characters of a path that can't be used that are shown."""
 LOOK_AT_DISK = 1024 * 1024
 """Bytes of an output between two looks at how much room its disk has left: less than is to stay free."""
 RESERVE = 256 * 1024 * 1024
@@ -96,6 +99,7 @@ async def run_process(
         output = child.read(process.stdout, files[0], redactor)
         errors = child.read(process.stderr, files[1], redactor)
         exit_code = await child.finish()
+        _check_still_ours(files[0], attempt.folder / output_file)
     return Finished(exit_code, output.text(), errors.text(), attempt.folder / output_file)
 
 
@@ -109,6 +113,16 @@ def _create(path: Path) -> IO[bytes]:
         raise _cannot_keep(path, error) from error
 
 
+def _check_still_ours(file: IO[bytes], path: Path) -> None:
+    """Raise `TaskError` if the program has put something else in the place of its output, or removed it."""
+    try:
+        ours = os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except OSError:
+        ours = False
+    if not ours:
+        raise TaskError(f"{path.name}, where its output was kept, was removed or replaced while it ran")
+
+
 def _cannot_keep(path: str | Path, error: OSError) -> TaskError:
     return TaskError(f"the output can't be written to {path}: {error.strerror}; the command was ended")
 
@@ -118,7 +132,14 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     if not argv or not argv[0]:
         raise PermanentError("there is no program to run: the command is empty")
-    if not cwd.is_dir():
+    try:
+        is_dir = stat.S_ISDIR(cwd.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_dir = False
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise PermanentError(f"the working directory {str(cwd)[:SHOWN]} can't be used: {said}") from error
+    if not is_dir:
         raise PermanentError(f"the working directory {cwd} does not exist (or is not a directory)")
     try:
         with _given(stdin) as source:

@@ -45,7 +45,9 @@ def register(app: typer.Typer) -> None:
 
 
 def list_runs(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many to show.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=1_000_000, metavar="N", help="How many to show.")
+    ] = 20,
     status: Annotated[
         str | None,
         typer.Option("--status", metavar="STATUS", help="Only those: running, paused, completed, failed …"),

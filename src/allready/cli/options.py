@@ -36,7 +36,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong, and the answer.")]
 MaxParallelOption = Annotated[
     int | None,
-    typer.Option("--max-parallel", min=1, metavar="N", help="Places in the pool. Default: the plan's, or 5"),
+    typer.Option(
+        "--max-parallel",
+        min=1,
+        max=1_000_000,
+        metavar="N",
+        help="Places in the pool. Default: the plan's, or 5",
+    ),
 ]
 ModelOption = Annotated[
     str | None,

@@ -263,7 +263,7 @@ def result_columns(index: int, value: Any, run_folder: Path, attempt_folder: Pat
             columns["data"] = {DATA_MARK: _write_data(value.data, run_folder, attempt_folder)}
         else:
             columns["data"] = value.data
-    if value.output_file is not None and value.output_file.exists():
+    if value.output_file is not None and is_within(value.output_file, run_folder):
         columns["output_file"] = str(value.output_file.resolve().relative_to(run_folder.resolve()))
         sync_output(value, run_folder)
         columns.update(output_size=value.output_size, output_sha256=value.output_sha256)
@@ -277,6 +277,11 @@ def sync_output(result: TaskResult, run_folder: Path) -> None:
     """
     if result.output_file is not None and result.output_sha256 is None and is_long(result.output_file):
         result.output_size, result.output_sha256 = sync_file(result.output_file, run_folder)
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Say whether there is a plain file, and really in the folder: there may be a link by now."""
+    return path.is_file() and not path.is_symlink() and path.resolve().is_relative_to(folder.resolve())
 
 
 def is_long(path: Path) -> bool:
