@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.core.play import full, task
 
+from allready.core import learning
 from allready.core.actions import Action, Cancel, Done, RunInline, Spawn
 from allready.core.events import Canceled, Change, Completed, Deferred, Failed, Lost, Outcome, TaskEvent
 from allready.core.graph import TaskGraph, TaskNode, TaskSpec
@@ -117,8 +118,13 @@ def without_counts(kept: Any) -> Any:
 class HostilePool(RuleBasedStateMachine):
     """Every rule is something that pools, clocks, people and power cuts do to a run."""
 
-    @initialize(data=st.data(), seed=st.integers(0, 2**40), options=st.sampled_from([(0, 0), (1, 0), (0, 1)]))
-    def begin(self, data: st.DataObject, seed: int, options: tuple[int, int]) -> None:
+    @initialize(
+        data=st.data(),
+        seed=st.integers(0, 2**40),
+        options=st.sampled_from([(0, 0), (1, 0), (0, 1)]),
+        learns=st.booleans(),
+    )
+    def begin(self, data: st.DataObject, seed: int, options: tuple[int, int], learns: bool) -> None:
         self.first = data.draw(new_tasks(0, 8))
         self.grown: list[TaskSpec] = []
         self.options: dict[str, Any] = {
@@ -140,6 +146,10 @@ class HostilePool(RuleBasedStateMachine):
         self.kept_tasks: dict[str, TaskRecord] = {}
         self.kept_run: dict[str, Any] = {}
         self.kept_status = "created"
+        self.step, learning.STEP = learning.STEP, 3  # so that a sweep takes several ticks
+        self.learns = learns
+        if learns:
+            self.scheduler.learn(self.now)
 
     def look(self) -> None:
         """Take what was recorded, and check what must hold of it."""
@@ -346,6 +356,8 @@ class HostilePool(RuleBasedStateMachine):
         assert without_counts(standing(self.scheduler)) == without_counts(expected)
         self.now += delay
         self.scheduler.recover(self.now, delay / 2)
+        if self.learns:
+            self.scheduler.learn(self.now)
         self.kept_run = run_memory(self.scheduler)  # whoever takes a run over says so
         self.look()
 
@@ -354,6 +366,12 @@ class HostilePool(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
             return
+        try:
+            self.look_at_the_end()
+        finally:
+            learning.STEP = self.step
+
+    def look_at_the_end(self) -> None:
         self.scheduler.close(self.now)
         done = self.drive_to_the_end()
         self.look()

@@ -260,6 +260,17 @@ def limit(folder: Path) -> None:
     go(folder, plan, model=ScriptedModel({}, default="an answer"))
 
 
+def learnt(folder: Path) -> None:
+    """Estimates turn out too long, and tasks without one longer than those: what is ready changes places."""
+    plan = Plan("learnt")
+    for number in range(8):
+        add(plan, f"estimated-{number}", takes=0.5 + number % 2, estimate=10)
+        add(plan, f"then-{number}", f"estimated-{number}", takes=2, estimate=20)
+        add(plan, f"guessed-{number}", takes=9)
+    add(plan, "after", "guessed-6", "guessed-7", takes=12)
+    go(folder, plan, slots=3)
+
+
 # --- as programs ------------------------------------------------------------------------------------------
 
 GATED = {
@@ -354,7 +365,7 @@ def planless(folder: Path) -> None:
 
 VIRTUAL: tuple[Callable[[Path], None], ...] = (
     *(chain, wide, diamonds, failures, aborted, run_if, approvals, resources, troubles, out_of_time, late),
-    *(people, answer, limit),
+    *(people, answer, limit, learnt),
 )
 PROGRAMS: tuple[Callable[[Path], None], ...] = (crashes, steered, grown, planless)
 RECORDINGS = {call.__name__: call for call in (*VIRTUAL, *PROGRAMS)}

@@ -12,6 +12,7 @@ from allready.core import policy
 from allready.core.actions import Cancel, Done
 from allready.core.events import Canceled, Change, Deferred, Failed, Lost
 from allready.core.graph import TaskGraph, TaskNode, TaskSpec
+from allready.core.learning import Learning
 from allready.core.ready import ReadyQueue
 from allready.core.states import (
     AWAITING_APPROVAL,
@@ -90,6 +91,7 @@ class Course:
         """How many failed tasks wait for a person's decision."""
         self.statistics = Statistics()
         self.changes: list[Change] | None = [] if record else None
+        self._learning: Learning | None = None
         self._ready = ReadyQueue(route)
         self._story: deque[tuple[float, str, str]] = deque(maxlen=STORY_LENGTH)
         self._delayed: list[tuple[float, int, TaskNode]] = []
@@ -108,6 +110,9 @@ class Course:
         node.cancel_reason = None
         node.deferrals = 0
         self._set(node, COMPLETED, at, "task.completed", node.handle, self._end_data)
+        if self._learning is not None:
+            assert node.started_at is not None
+            self._learning.completed(node.spec, at - node.started_at)
         if node.dependents and self.ending is None:
             self._settle(node, at)
 

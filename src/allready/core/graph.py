@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from allready.core.learning import DEFAULT_ESTIMATE, Paces
 from allready.core.states import (
     AWAITING_APPROVAL,
     CANCELING,
@@ -28,8 +29,6 @@ from allready.errors import PlanError, Problem, UserError
 
 MAX_TASKS = 10_000_000
 """A graph larger than this is refused: more likely a mistake than a wish."""
-DEFAULT_ESTIMATE = 1.0
-"""Seconds a task is taken to need when nobody knows better."""
 RETRIES_OF_RETRY = 3
 """`max_retries` under the strategy `retry`, unless the task says otherwise."""
 GROWTH_BUDGET = 10_000
@@ -168,6 +167,10 @@ class TaskGraph:
         max_tasks: int = MAX_TASKS,
     ) -> None:
         self.nodes: list[TaskNode] = []
+        self.ordered = self.nodes
+        """Each after all that it depends on; the same list for as long as the plan has them so."""
+        self.paces: Paces | None = None
+        """How long tasks take over what they count; None: as long."""
         self.by_id: dict[str, TaskNode] = {}
         self.counts: dict[TaskState, int] = dict.fromkeys(TaskState, 0)
         self.open = open
@@ -217,9 +220,16 @@ class TaskGraph:
                     if not dep.settled:
                         waiting += 1
                 node.waiting = waiting
+        ordered = new if order is None else [new[place] for place in order]
+        if order is not None and self.ordered is self.nodes:
+            self.ordered = list(self.nodes)
+        if self.ordered is not self.nodes:
+            self.ordered += ordered
         self.nodes.extend(new)
         self.counts[PENDING] += len(new)
-        self._measure([new[place] for place in order] if order is not None else new)
+        if self.paces is not None:
+            self.paces.know(specs)
+        self._measure(ordered)
         if first:
             grown = self._lengthen(new)
             if longer is not None:
@@ -256,19 +266,23 @@ class TaskGraph:
             problems.append(f"the tasks depend on each other in a circle: {' → '.join(cycle)}")
         return problems, [places[name] for name in order]
 
-    @staticmethod
-    def _measure(ordered: Sequence[TaskNode]) -> None:
+    def _measure(self, ordered: Sequence[TaskNode]) -> None:
         """Set the remaining path of new nodes, given dependencies first."""
         for node in reversed(ordered):
-            longest = 0.0
-            for dependent in node.dependents:
-                if dependent.remaining > longest:
-                    longest = dependent.remaining
-            estimate = node.spec.estimate
-            node.remaining = longest + (DEFAULT_ESTIMATE if estimate is None else estimate)
+            node.remaining = self.remaining_of(node)
 
-    @staticmethod
-    def _lengthen(new: Sequence[TaskNode]) -> Iterable[TaskNode]:
+    def remaining_of(self, node: TaskNode) -> float:
+        """Give the seconds on the longest path from the start of a task, by what its dependents say."""
+        longest = 0.0
+        for dependent in node.dependents:
+            if dependent.remaining > longest:
+                longest = dependent.remaining
+        if self.paces is not None:
+            return longest + self.paces.seconds(node.spec)
+        estimate = node.spec.estimate
+        return longest + (DEFAULT_ESTIMATE if estimate is None else estimate)
+
+    def _lengthen(self, new: Sequence[TaskNode]) -> Iterable[TaskNode]:
         """Carry the remaining path of new nodes on to older ones; gives those it made longer."""
         behind = deque(new)
         longer: dict[int, TaskNode] = {}
@@ -276,8 +290,11 @@ class TaskGraph:
         while behind and budget > 0:
             node = behind.popleft()
             for dep in node.deps:
-                estimate = dep.spec.estimate
-                remaining = node.remaining + (DEFAULT_ESTIMATE if estimate is None else estimate)
+                if self.paces is not None:
+                    seconds = self.paces.seconds(dep.spec)
+                else:
+                    seconds = DEFAULT_ESTIMATE if dep.spec.estimate is None else dep.spec.estimate
+                remaining = node.remaining + seconds
                 if remaining > dep.remaining:
                     dep.remaining = remaining
                     longer[dep.index] = dep

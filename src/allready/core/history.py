@@ -22,7 +22,7 @@ OUTCOMES: dict[str, type[Outcome]] = {
 }
 REPORTS = frozenset({"spawn", "refuse", "spawn_failed"})
 """Inputs that answer an offer."""
-TIMED = frozenset({"tick", "event", "command", "add", "close", *REPORTS})
+TIMED = frozenset({"tick", "event", "command", "add", "close", "learn", *REPORTS})
 """Inputs whose last value is when they came."""
 _TASK_AT = {"late": 2, "command": 2, "event": 1, "offer": 1, "cancel": 1, **dict.fromkeys(REPORTS, 1)}
 """Where in an input its task stands, if it is about one."""
@@ -122,6 +122,8 @@ class Replay:
                 scheduler.add_tasks([spec_from_json(spec) for spec in specs], now)
             case "close", [now]:
                 scheduler.close(now)
+            case "learn", [now]:
+                scheduler.learn(now)
             case "leave", []:
                 scheduler._leave_batch()
             case "began_late", [handles, now]:

@@ -42,8 +42,11 @@ def check(scheduler: DagScheduler) -> None:
     handles: dict[str, TaskNode] = {}
     deadlines = {(node.index, handle) for _, _, handle, node in scheduler._deadlines}
     delayed = {(due, index) for due, index, _ in scheduler._delayed}
+    placed = scheduler._ready.queued()
     for node in graph.nodes:
         _check_task(scheduler, node)
+        if node.queued:
+            _must(scheduler, node, node.index in placed, "a queued task has the place of its remaining path")
         if node.state is RUNNING or node.state is CANCELING:
             other = handles.setdefault(str(node.handle), node)
             _must(scheduler, node, other is node, f"its attempt is not also that of {other.id}")

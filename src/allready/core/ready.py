@@ -10,6 +10,9 @@ from allready.core.graph import TaskNode, TaskSpec
 from allready.core.states import READY
 from allready.errors import ConcurrencyLimit
 
+FEW = 64
+"""Stale entries that are not worth clearing away."""
+
 Entry = tuple[int, float, int, TaskNode]
 """In a bucket's heap: -priority, -remaining path, plan order, task. The plan order is unique."""
 
@@ -27,7 +30,7 @@ class Refusal(NamedTuple):
 class Bucket:
     """Ready tasks that would meet the same refusals: same agent, provider and demand."""
 
-    __slots__ = ("agent", "blocked", "heap", "inline", "provider", "refusal", "resources")
+    __slots__ = ("agent", "blocked", "heap", "inline", "moves", "provider", "refusal", "resources")
 
     def __init__(
         self, *, inline: bool, agent: str | None, provider: str | None, resources: tuple[tuple[str, int], ...]
@@ -37,6 +40,8 @@ class Bucket:
         self.provider = provider
         self.resources = dict(resources)
         self.heap: list[Entry] = []
+        self.moves = 0
+        """Entries that became stale because their task has another place, since such were cleared away."""
         self.blocked = 0
         """Number of the batch in which it was refused."""
         self.refusal: Refusal | None = None
@@ -58,8 +63,8 @@ class Bucket:
 class ReadyQueue:
     """Hands out ready tasks, one at a time, in order; after a refusal leaves out those behind the same scope.
 
-    A task that stopped being ready while it was queued is passed over (`TaskNode.queued` is false then), so
-    that nothing has to be searched for in a heap.
+    A task that stopped being ready while it was queued is passed over (`TaskNode.queued` is false then), and
+    so is the old place of one whose path has changed, so that nothing has to be searched for in a heap.
     """
 
     def __init__(self, route: Callable[[TaskSpec], str | None] | None) -> None:
@@ -76,6 +81,22 @@ class ReadyQueue:
             bucket = self._find_bucket(node)
         node.queued = True
         heappush(bucket.heap, (-node.spec.priority, -node.remaining, node.index, node))
+
+    def move(self, node: TaskNode) -> None:
+        """Give a queued task the place that its remaining path, which has changed, calls for."""
+        self.put(node)
+        bucket = node.bucket
+        assert isinstance(bucket, Bucket)
+        bucket.moves += 1
+        if bucket.moves > FEW + len(bucket.heap) // 2:
+            bucket.heap = list({entry[2]: entry for entry in bucket.heap if _is_current(entry)}.values())
+            heapify(bucket.heap)
+            bucket.moves = 0
+
+    def queued(self) -> set[int]:
+        """Give the plan order of all tasks that stand where they belong; for the invariants."""
+        buckets = self._buckets.values()
+        return {entry[2] for bucket in buckets for entry in bucket.heap if _is_current(entry)}
 
     def _find_bucket(self, node: TaskNode) -> Bucket:
         spec = node.spec
@@ -113,8 +134,8 @@ class ReadyQueue:
                 bucket = heappop(heads)[1]
                 if not self._is_open(bucket):
                     continue
-                node = heappop(bucket.heap)[3]
-                if node.queued and node.state is READY:
+                _, length, _, node = heappop(bucket.heap)
+                if node.queued and node.state is READY and length == -node.remaining:
                     node.queued = False
                     yield node, bucket
                 if self._is_open(bucket):
@@ -158,3 +179,9 @@ class ReadyQueue:
             return node.bucket.refusal
         pool = [b.refusal for b in self._buckets.values() if b.refusal and b.refusal.scope == "pool"]
         return min(pool, key=lambda refusal: refusal.since, default=None)
+
+
+def _is_current(entry: Entry) -> bool:
+    """Say whether a task still waits at this place."""
+    node = entry[3]
+    return node.queued and node.state is READY and entry[1] == -node.remaining

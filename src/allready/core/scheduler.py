@@ -13,6 +13,7 @@ from allready.core.course import Course
 from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, TaskEvent
 from allready.core.graph import TaskGraph, TaskNode, TaskSpec
 from allready.core.invariants import check
+from allready.core.learning import Learning
 from allready.core.snapshot import spec_to_json
 from allready.core.states import (
     CANCELED,
@@ -86,6 +87,8 @@ class DagScheduler(Course):
             self.backoff_until = None  # over: it must not wake anybody a second time
         if self.inputs is not None:
             self.inputs.append(["tick", now])
+        if self._learning is not None and self._learning.told:
+            self._move(self._learning.measure_some())
         if self.status is RunState.CREATED:
             self._start(now)
         self._wake_delayed(now)
@@ -323,9 +326,7 @@ class DagScheduler(Course):
         specs = list(specs)
         longer: list[TaskNode] = []
         new = self.graph.add(specs, longer)
-        for node in longer:
-            if node.queued:  # again, where it belongs now; its old place comes later and is passed over
-                self._ready.put(node)
+        self._move(node for node in longer if node.queued)
         if self.inputs is not None:
             self.inputs.append(["add", [spec_to_json(spec) for spec in specs], now])
         for node in new:
@@ -351,6 +352,27 @@ class DagScheduler(Course):
         if self.inputs is not None:
             self.inputs.append(["close", now])
         self._stepped()
+
+    # --- order ----------------------------------------------------------------------------------------
+
+    def learn(self, now: float) -> None:
+        """Have the order of what is ready follow, from now on, what tasks take that complete: see `learning`.
+
+        For a new scheduler, or one that was restored, before its next tick. Begins anew each time, with what
+        the tasks of the graph tell that have completed.
+        """
+        self._leave_batch()
+        if self.inputs is not None:
+            self.inputs.append(["learn", now])
+        self._learning = Learning(self.graph)
+        if self.status is not RunState.CREATED:  # a new graph has just been measured
+            self._move(self._learning.measure_all())
+        self._stepped()
+
+    def _move(self, nodes: Iterable[TaskNode]) -> None:
+        """Queue tasks anew whose remaining path has changed."""
+        for node in nodes:
+            self._ready.move(node)
 
     # --- commands of a person -------------------------------------------------------------------------
 

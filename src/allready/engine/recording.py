@@ -39,6 +39,7 @@ SHAPES: Mapping[str, Any] = {
     "command": tuple[str, str, str | None, float],
     "add": tuple[str, list[TaskSpec], float],
     "close": tuple[str, float],
+    "learn": tuple[str, float],
     "recover": tuple[str, float, float],
     "began_late": tuple[str, list[str], float],
 }

@@ -109,6 +109,7 @@ def new_session(
         planner=planner,
         budget=budget,
     )
+    session.scheduler.learn(session.clock())
     session.note_created()
     return session
 
@@ -274,11 +275,12 @@ def take_up(
     """Bring a new scheduler to where the store says the run is; what was under way is lost.
 
     `last_seen` is when somebody drove the run for the last time: the time since then does not count for
-    its time limit.
+    its time limit. What its tasks took decides the order from here on.
     """
     records = map(record_of, rows)
     restore(scheduler, row.status, records, row.memory)
     scheduler.recover(now, max(0.0, now - last_seen))
+    scheduler.learn(now)
 
 
 def record_of(task: TaskRow) -> TaskRecord:
