@@ -538,7 +538,7 @@ async def test_a_limit_pauses_the_run_and_a_higher_one_goes_on(tmp_path: Path) -
 
 
 async def test_what_does_not_fit_waits_while_others_hold_reservations(tmp_path: Path) -> None:
-    scripted = model(delay=0.01)
+    scripted = model(delay=0.3)
     agents = {"careful": {"limits": {"max_requests": 1}}}
     tasks = [{"id": f"t{number}", "agent": "careful", "prompt": "Find the facts"} for number in range(4)]
     plan = document(*tasks, answer=False, max_parallel=4, limits={"max_requests": 4}, agents=agents)
@@ -547,7 +547,7 @@ async def test_what_does_not_fit_waits_while_others_hold_reservations(tmp_path: 
     agents = {"greedy": {"limits": {"max_requests": 2}}}
     tasks = [{**task, "agent": "greedy"} for task in tasks]
     plan = document(*tasks, answer=False, max_parallel=4, limits={"max_requests": 5}, agents=agents)
-    scripted = model(delay=0.01)
+    scripted = model(delay=0.3)
     result = await run(plan, model=scripted)
     assert scripted.most_at_once == 2, "two at most hold 2 of 5 requests each"
     assert result.status == "completed"

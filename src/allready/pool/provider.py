@@ -42,9 +42,13 @@ FIRST_GROWTH = math.log(2) / 2
 OVERSHOT = 0.7
 """Share of the pace that had grown so until it was refused: at least that much is tried next."""
 GROWTH, LEAST_GROWTH = 0.01, 0.001
-"""Growth of the pace per second after the second refusal; it halves with each further one."""
+"""Growth of the pace per second after the second refusal; it halves with each further one that agrees."""
+AGREES = 0.75
+"""Two paces agree if one is at least that share of the other."""
 MARGIN = 0.97
 """Share of what was let through between two refusals at which the pace begins anew."""
+ENOUGH = 10
+"""Requests that were let through between two refusals from which the pace can be told."""
 SHORTEST_PERIOD = 0.5
 """Seconds between two refusals from which the pace can be told."""
 BURST = 0.1
@@ -261,9 +265,14 @@ class ProviderGate:
                 self._window = now - self._sent[0] + retry_after
         elif let_through:
             self._window = None
-            self._period = (now - before, let_through)
+            lasted = now - before
+            if let_through < ENOUGH and self._period is not None:  # too few to tell: both periods together
+                lasted, let_through = lasted + self._period[0], let_through + self._period[1]
+            self._period = (lasted, let_through)
             self._least = OVERSHOT * self._pace_at(now) if ramp and self._pace is not None else 0.0
-            self._growth = GROWTH if ramp else max(LEAST_GROWTH, self._growth / 2)
+            known, told = self._pace_at(now) if self._pace is not None else 0.0, let_through / lasted
+            agrees = not ramp and AGREES * told <= known <= told / AGREES
+            self._growth = max(LEAST_GROWTH, self._growth / 2) if agrees else GROWTH
         else:  # it is still closed: that teaches nothing new
             self._period, self._least = None, self._pace or 0.0
         if retry_after is None or not 0 <= retry_after <= LONGEST_RETRY_AFTER:  # not for NaN, either
