@@ -15,6 +15,7 @@ from allready.core.events import Completed, Failed, Outcome, TaskEvent
 from allready.core.scheduler import DagScheduler
 from allready.core.states import RUN_ENDED, RunState
 from allready.engine.budget import Budget
+from allready.engine.garbage import collect_rarely
 from allready.engine.inbox import Inbox
 from allready.errors import BugError, CommandRefused, ConcurrencyLimit, LeaseLost
 from allready.pool.manager import INLINE_SCOPE, SpawnRequest, SubAgent, SubAgentManager
@@ -178,7 +179,8 @@ class SchedulerLoop:
         self._over = None
         refusal = "the run was stopped"
         try:
-            await self._rounds()
+            with collect_rarely():
+                await self._rounds()
             refusal = self._refusal()
             return self.scheduler.status
         except BaseException as error:
