@@ -8,6 +8,7 @@ from tests.core.play import SILENT, Play, full, task
 from allready.core.actions import Cancel, Done, RunInline, Spawn
 from allready.core.events import Completed, TaskEvent
 from allready.core.graph import TaskNode, TaskSpec
+from allready.core.ready import PATIENCE
 from allready.core.states import RunState
 from allready.errors import ConcurrencyLimit, InvalidTransition, PermanentError, UserError
 
@@ -175,6 +176,19 @@ def test_refused_resource_holds_up_those_that_want_as_much_of_it() -> None:
 def test_a_refusal_that_leaves_less_than_nothing_holds_up_only_who_wants_some() -> None:
     play = Play(task("a", resources=(("gpu", 2),)), task("b", resources=(("gpu", 1),)), task("c"))
     assert play.tick(0, {"a": full("resource:gpu", 5, 4)}) == [Spawn("a"), Spawn("c")]
+
+
+def test_a_big_demand_that_was_left_out_often_is_offered_all_the_same() -> None:
+    small = [task(f"s{number}", resources=(("gpu", 1),), priority=1) for number in range(30)]
+    play = Play(*small, task("big", resources=(("gpu", 4),)), task("none"))
+    refused = {f"s{number}": full("resource:gpu", 4, 4) for number in range(30)}
+    refused |= {"big": full("resource:gpu", 4, 4), "none": full("agent:x", 1, 1)}
+    offers = [[offer.task for offer in play.tick(at, refused)] for at in range(PATIENCE + 3)]
+    assert offers[:PATIENCE] == [["s0", "none"]] * PATIENCE
+    assert offers[PATIENCE:] == [["s0", "big", "none"]] * 3
+    del refused["big"]
+    assert Spawn("big") in play.tick(20, refused)  # taken: what is like it has to wait again
+    assert play.tick(21, refused) == [Spawn("s0"), Spawn("none")]
 
 
 @pytest.mark.parametrize("scope", ["budget", "licence:x"])

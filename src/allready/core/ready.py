@@ -10,6 +10,9 @@ from allready.core.graph import TaskNode, TaskSpec
 from allready.core.states import READY
 from allready.errors import ConcurrencyLimit
 
+PATIENCE = 8
+"""How often a bucket is left out because others were refused for a resource; then it is offered all the same,
+so that the pool knows of a big demand that small ones would pass by for ever."""
 FEW = 64
 """Stale entries that are not worth clearing away."""
 
@@ -30,7 +33,17 @@ class Refusal(NamedTuple):
 class Bucket:
     """Ready tasks that would meet the same refusals: same agent, provider and demand."""
 
-    __slots__ = ("agent", "blocked", "heap", "inline", "moves", "provider", "refusal", "resources")
+    __slots__ = (
+        "agent",
+        "blocked",
+        "heap",
+        "inline",
+        "left_out",
+        "moves",
+        "provider",
+        "refusal",
+        "resources",
+    )
 
     def __init__(
         self, *, inline: bool, agent: str | None, provider: str | None, resources: tuple[tuple[str, int], ...]
@@ -42,6 +55,8 @@ class Bucket:
         self.heap: list[Entry] = []
         self.moves = 0
         """Entries that became stale because their task has another place, since such were cleared away."""
+        self.left_out = 0
+        """How often it was left out for a resource since something of it started."""
         self.blocked = 0
         """Number of the batch in which it was refused."""
         self.refusal: Refusal | None = None
@@ -160,9 +175,17 @@ class ReadyQueue:
         # the whole pool is marked in one place; marking each bucket would cost their number in every tick
         others = self._buckets.values() if ":" in limit.scope else (refused,)
         for bucket in others:
-            if bucket.would_meet(limit, refused):
+            if bucket.would_meet(limit, refused) and not self._may_ask(bucket, refused, limit):
                 bucket.blocked = self._batch
                 bucket.refusal = refusal
+
+    @staticmethod
+    def _may_ask(bucket: Bucket, refused: Bucket, limit: ConcurrencyLimit) -> bool:
+        """Whether a bucket that would meet the refusal of another has been left out often enough."""
+        if bucket is refused or not bucket.heap or not limit.scope.startswith("resource:"):
+            return False
+        bucket.left_out += 1
+        return bucket.left_out > PATIENCE
 
     def started(self, node: TaskNode) -> None:
         """Note that a task of this bucket was admitted: its last refusal is no longer true."""
@@ -170,6 +193,7 @@ class ReadyQueue:
         if not isinstance(bucket, Bucket):
             bucket = self._find_bucket(node)
         bucket.refusal = None
+        bucket.left_out = 0
 
     def refusal(self, node: TaskNode) -> Refusal | None:
         """Give the refusal behind which a ready task waits; None if nothing stands in its way."""
