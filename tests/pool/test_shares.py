@@ -11,7 +11,8 @@ from tests.pool.driving import CountingPool, Ride, now, tasks, until
 from allready import Plan, run
 from allready.core.graph import TaskSpec
 from allready.engine.loop import Command
-from allready.pool.manager import PATIENCE, SubAgent
+from allready.pool.claims import PATIENCE
+from allready.pool.manager import SubAgent
 from allready.testing import run_virtual
 
 GPU = (("gpu", 1),)
@@ -37,8 +38,8 @@ def test_a_big_demand_is_not_starved_by_small_ones() -> None:
         assert before <= 4 + 3 * PATIENCE, (
             "passed by so often, and by those that ran when its units were kept"
         )
-        assert pool._passed == {}
-        assert pool._claim is None
+        assert not pool._claims
+        assert pool._claims.holder is None
 
     run_virtual(main())
 
@@ -80,11 +81,11 @@ def test_nothing_is_kept_for_a_task_that_does_not_want_it_any_more() -> None:
         small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
         ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
         driven = ride.begin()
-        await until(lambda: pool._claim is not None)
+        await until(lambda: pool._claims.holder is not None)
         ride.loop.steer(Command("skip", "big"))
         assert await driven == "completed"
         assert len(ride.ended) == 60
-        assert pool._claim is None
+        assert pool._claims.holder is None
 
     run_virtual(main())
 
@@ -102,10 +103,10 @@ def test_what_was_kept_for_a_run_that_left_is_free() -> None:
         first = small.begin()
         await until(lambda: len(small.started) == 4)
         second = big.begin()
-        await until(lambda: pool._claim == ("big", "big"))
+        await until(lambda: pool._claims.holder == ("big", "big"))
         big.loop.interrupt()
         assert await second == "paused"
-        assert pool._claim is None
+        assert pool._claims.holder is None
         assert await first == "completed"
 
     run_virtual(main())
@@ -117,7 +118,7 @@ def test_a_refusal_for_what_is_kept_says_so() -> None:
         small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
         ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
         driven = ride.begin()
-        await until(lambda: pool._claim is not None)
+        await until(lambda: pool._claims.holder is not None)
         waiting = next(f"s{number}" for number in range(60) if ride.states[f"s{number}"] == "ready")
         told = "gpu is kept for task big, which waits for 4"
         await until(lambda: told in ride.scheduler.why(waiting, now()).text)

@@ -35,12 +35,11 @@ from allready.errors import (
     text_of,
 )
 from allready.pool import provider
+from allready.pool.claims import Claims
 from allready.pool.provider import ProviderGate, ProviderGates
 
 DEFAULT_SLOTS = 5
 """Places of a pool unless the user says otherwise."""
-PATIENCE = 8
-"""How many requests may pass one by that waits for more units of a resource: then they are kept for it."""
 GRACE = 5.0
 """Seconds between asking a sub-agent to stop and forcing it."""
 INLINE_SCOPE = "inline"
@@ -204,10 +203,7 @@ class SubAgentManager:
         """Run → places it took, divided by its weight; a run that waits anew begins with what others have."""
         self._now_served = 0.0
         """What the run had that was woken last."""
-        self._passed: dict[tuple[str, str], _Passed] = {}
-        """Run and task → what it wants, if it was refused for a resource, and others were not."""
-        self._claim: tuple[str, str] | None = None
-        """The one of these for which units are kept: never more than one, so that none waits for another."""
+        self._claims = Claims()
         self._turns: dict[str, int] = {}
         """Runs that were woken and have not ticked since → places promised to them."""
         self._promised = 0
@@ -250,8 +246,8 @@ class SubAgentManager:
         served = self._served_so_far(run)
         self._now_served = max(self._now_served, served)
         self._served[run] = served + 1 / self._weights.get(run, 1.0)
-        if self._passed:
-            self._pass_by(request)
+        if self._claims:
+            self._claims.admitted((run, request.task), resources=request.resources)
         return handle
 
     def _check(self, request: SpawnRequest) -> None:
@@ -271,14 +267,12 @@ class SubAgentManager:
             if self._returning:
                 used += sum(dict(s.request.resources).get(name, 0) for s in self._returning)
             if used + demand > most:
-                self._passed.setdefault((request.run, request.task), _Passed(dict(resources))).asked = True
+                self._claims.refused((request.run, request.task), dict(resources))
                 raise ConcurrencyLimit(f"resource {name} is in use", f"resource:{name}", used, most)
-            claim = self._claim
-            if claim is not None and claim != (request.run, request.task):
-                kept = self._passed[claim].demand.get(name, 0)
-                if kept and used + demand + kept > most:
-                    reason = f"resource {name} is kept for task {claim[1]}, which waits for {kept}"
-                    raise ConcurrencyLimit(reason, f"resource:{name}", used, most)
+            kept, task = self._claims.kept(name, (request.run, request.task))
+            if kept and used + demand + kept > most:
+                reason = f"resource {name} is kept for task {task}, which waits for {kept}"
+                raise ConcurrencyLimit(reason, f"resource:{name}", used, most)
         agent = request.agent
         if agent is not None and agent in self.agent_limits:
             busy, most = self._of_agent.get(agent, 0), self.agent_limits[agent]
@@ -287,29 +281,6 @@ class SubAgentManager:
                 raise ConcurrencyLimit(f"agent {agent} is busy", f"agent:{agent}", busy, most)
         if request.provider is not None:
             self._check_provider(self.providers[request.provider])
-
-    def _pass_by(self, request: SpawnRequest) -> None:
-        """Note that a request was admitted: others that wait for the same resources were passed by."""
-        if self._passed.pop((request.run, request.task), None) is not None:
-            self._drop_claim((request.run, request.task))
-        for key, passed in self._passed.items():
-            if any(name in passed.demand for name, _ in request.resources):
-                passed.times += 1
-                if passed.times >= PATIENCE and self._claim is None:
-                    self._claim = key
-
-    def _drop_claim(self, key: tuple[str, str]) -> None:
-        if self._claim == key:
-            self._claim = next((k for k, passed in self._passed.items() if passed.times >= PATIENCE), None)
-
-    def _forget_passed(self, run: str, *, all: bool) -> None:  # noqa: A002
-        """Forget what of this run waited for resources and was not asked for any more in its tick."""
-        for key, passed in list(self._passed.items()):
-            if key[0] == run:
-                if all or not passed.asked:
-                    del self._passed[key]
-                    self._drop_claim(key)
-                passed.asked = False
 
     def _check_provider(self, gate: ProviderGate) -> None:
         now = _now()
@@ -455,8 +426,8 @@ class SubAgentManager:
         """Say that a run has taken what it wants: if places are still free, the next one is woken."""
         if run in self._turns:
             self._promised -= self._turns.pop(run)
-        if self._passed and self.active < self.max_concurrent:  # else it was refused before it asked for more
-            self._forget_passed(run, all=False)
+        if self._claims and self.active < self.max_concurrent:  # else it was refused before it asked for more
+            self._claims.end_of_tick(run)
         if self._waiting and self._unpromised > 0:
             self._wake_next()
 
@@ -466,7 +437,7 @@ class SubAgentManager:
         self._put_off.discard(run)
         self._served.pop(run, None)
         self._weights.pop(run, None)
-        self._forget_passed(run, all=True)
+        self._claims.leave(run)
         self.turn_over(run)
 
     def _room_again(self) -> None:
@@ -672,19 +643,6 @@ class SubAgentManager:
         return self._of_agent.get(request.agent or "", 0) < self.agent_limits.get(
             request.agent or "", math.inf
         )
-
-
-class _Passed:
-    """A request that waits for resources which others get."""
-
-    __slots__ = ("asked", "demand", "times")
-
-    def __init__(self, demand: dict[str, int]) -> None:
-        self.demand = demand
-        self.times = 0
-        """How many requests for the same resources were admitted since."""
-        self.asked = True
-        """Whether it was asked for in the tick of its run that goes on."""
 
 
 class _Waiting(NamedTuple):
