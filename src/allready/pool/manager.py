@@ -243,9 +243,12 @@ class SubAgentManager:
         if self._promised and self._turns.get(run):
             self._turns[run] -= 1
             self._promised -= 1
-        served = self._served_so_far(run)
-        self._now_served = max(self._now_served, served)
-        self._served[run] = served + 1 / self._weights.get(run, 1.0)
+        served = self._served.get(run)
+        if served is None:
+            served = self._served_so_far(run)
+        if served > self._now_served:
+            self._now_served = served
+        self._served[run] = served + (1.0 if not self._weights else 1 / self._weights.get(run, 1.0))
         if self._claims:
             self._claims.admitted((run, request.task), resources=request.resources)
         return handle
