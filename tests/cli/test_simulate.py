@@ -138,6 +138,30 @@ def test_what_is_assumed_is_said_aloud(call: Call) -> None:
     )
 
 
+def test_a_task_without_an_estimate_takes_what_it_took_in_earlier_runs(call: Call) -> None:
+    plan: list[dict[str, Any]] = [
+        {"id": "a", "run": "echo a"},
+        {"id": "b", "run": "echo b", "estimate": 9},
+    ]
+    write_tasks(*plan)
+    assert json.loads(call("simulate", "plan.yaml", "--json").out)["without_estimate"] == 1
+    assert call("run", "plan.yaml").code == 0
+    write_tasks(*plan, {"id": "c", "run": "echo c", "depends_on": ["a"]})
+    lines = call("simulate", "plan.yaml").lines
+    assert lines[1:3] == [
+        "note: 1 task has no estimate and takes the median from earlier runs",
+        "note: 1 task has no estimate and is taken to last 60.0 s (--estimate)",
+    ]
+    view = json.loads(call("simulate", "plan.yaml", "--json").out)
+    assert (view["without_estimate"], view["from_earlier_runs"]) == (1, 1)
+    assert 69_000 <= view["work_ms"] < 99_000
+    assert "from earlier" not in call("simulate", "plan.yaml", "--store", "other.db").out
+    write_tasks(*plan, *({"id": f"a{n}", "run": "echo a"} for n in range(2)))
+    assert call("simulate", "plan.yaml").lines[1] == (
+        "note: 3 tasks have no estimate and take the median from earlier runs"
+    )
+
+
 def test_for_programs(call: Call) -> None:
     write_plan(PLAN)
     view = json.loads(call("simulate", "plan.yaml", "--slots", "1,2", "--json").out)

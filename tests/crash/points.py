@@ -149,7 +149,8 @@ def _store_with(points: Points) -> type[sql.SqlStore]:
 
         return wrapped
 
-    for name in ("create_run", "acquire", "renew", "release", "commit", "add_command", "pending_commands"):
+    written = ("create_run", "acquire", "renew", "release", "commit", "add_command", "add_task_times")
+    for name in (*written, "pending_commands"):
         setattr(PointStore, name, passing(name))
     return PointStore
 

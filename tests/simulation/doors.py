@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,8 +68,11 @@ class StoreFile:
         if run_id is not None:
             with self.store._writing() as connection:
                 for table in reversed(schema.metadata.sorted_tables):
-                    column = table.c.id if table is schema.runs else table.c.run_id
-                    connection.execute(sa.delete(table).where(column == run_id))
+                    delete = sa.delete(table)
+                    if table is not schema.task_times:  # of no run; but no simulated run knows another
+                        column = table.c.id if table is schema.runs else table.c.run_id
+                        delete = delete.where(column == run_id)
+                    connection.execute(delete)
             shutil.rmtree(self.folder / "runs" / run_id, ignore_errors=True)
 
     def close(self) -> None:
@@ -204,6 +207,10 @@ class Door:
         self._world.wishes.append((number, kind, task))
         self._answer("command", lost=self._lose_answer())
         return number
+
+    def add_task_times(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        self._call("times", lambda: self._store.add_task_times(seconds), writes=True)
+        self._answer("times", lost=self._lose_answer())
 
     # --- reading --------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -20,7 +20,7 @@ from allready.cli.options import (
     print_json,
     variables_of,
 )
-from allready.errors import UserError
+from allready.errors import StoreError, UserError
 
 if TYPE_CHECKING:
     from allready.engine.simulate import Simulation, Step, Workload
@@ -123,7 +123,7 @@ def _seconds(text: str) -> float:
 
 def _read(source: str, variables: dict[str, str], seconds: float, store: str | None) -> _Source:
     if Path(source).is_file() or _PLAN.fullmatch(source):
-        return _read_plan(source, variables, seconds)
+        return _read_plan(source, variables, seconds, store)
     if variables:
         raise UserError("--set fills the variables of a plan; a run has its own")
     from allready.engine.simulate import workload_of_run
@@ -138,16 +138,24 @@ def _read(source: str, variables: dict[str, str], seconds: float, store: str | N
     return _Source(workload, list(_run_head(row)), run_id)
 
 
-def _read_plan(source: str, variables: dict[str, str], seconds: float) -> _Source:
+def _read_plan(source: str, variables: dict[str, str], seconds: float, store: str | None) -> _Source:
     from allready.agents.models import Models, choose_model
     from allready.cli.sources import read_plan
     from allready.engine.compile import compile_plan
+    from allready.engine.earlier import use_earlier
     from allready.engine.simulate import workload_of_plan
+    from allready.store import StoreMissing
 
     read, agents = read_plan(source, variables)
     models = Models(choose_model(load_settings().model))
     compiled = compile_plan(read, agents, models=models, check_models=False)
-    return _Source(workload_of_plan(compiled, seconds), [], None)
+    earlier: set[str] = set()
+    # without a store there were no earlier runs; one that does not work is told of by what needs it
+    with suppress(StoreMissing, StoreError), closing(open_settled_store(store)) as opened:
+        earlier = use_earlier(compiled, opened)
+    workload = workload_of_plan(compiled, seconds)
+    workload.earlier = len(earlier)
+    return _Source(workload, [], None)
 
 
 def _run_head(row: RunRow) -> Iterator[str]:
@@ -197,6 +205,10 @@ def _notes(source: _Source, tried: Sequence[Simulation], seconds: float) -> Iter
 
     workload = source.workload
     yield f"{count(len(workload.specs), 'task')}, {duration_text(workload.work)} one after the other"
+    if workload.earlier:
+        one = workload.earlier == 1
+        tasks = "1 task has" if one else f"{workload.earlier:,} tasks have"
+        yield f"note: {tasks} no estimate and {'takes' if one else 'take'} the median from earlier runs"
     if workload.assumed:
         taken = "the average of the others" if source.run else f"{duration_text(seconds)} (--estimate)"
         one = workload.assumed == 1
@@ -289,6 +301,7 @@ def _view(
         "tasks": len(workload.specs),
         "work_ms": _ms(workload.work),
         "without_estimate": workload.assumed,
+        "from_earlier_runs": workload.earlier,
         "slots": [_simulation_view(simulation) for simulation in tried],
         "worth_it": worth_it(tried).slots,
         "critical_path": [

@@ -23,12 +23,14 @@ from allready.core.steering import for_people
 from allready.engine.answer import answer_of
 from allready.engine.budget import Budget, Reached
 from allready.engine.compile import Compiled
+from allready.engine.earlier import keep_times
 from allready.engine.journal import PATIENCE_TEXT, MemoryJournal, Observer, RunExtra, StoreJournal
 from allready.engine.loop import Command, SchedulerLoop
 from allready.engine.outcome import Reader, RunResult
 from allready.engine.results import Results, read_results
 from allready.engine.worker import Worker, current_sub_agent
 from allready.errors import (
+    AllreadyError,
     CommandRefused,
     LeaseLost,
     OutsideError,
@@ -111,6 +113,8 @@ class Session:
         self._loop: SchedulerLoop | None = None
         self._journal: MemoryJournal | StoreJournal | None = None
         self._lost: LeaseLost | None = None
+        self._times_since = self.clock()
+        """What completed before is known to the store already, or was not to be kept."""
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add something about the run itself to its journal."""
@@ -174,6 +178,7 @@ class Session:
                 observers.append(self._growing.observe)
                 self._growing.go_on()
             await self._loop.run()
+            await self._keep_times(self._journal)
         except BaseException as error:
             if self._lost is not None and self._lost is not error:
                 raise self._lost from error
@@ -197,6 +202,15 @@ class Session:
             await self.compiled.models.close()
         except Exception:  # of the provider's library: the run has ended as it has
             _log.exception("connections to models can't be closed")
+
+    async def _keep_times(self, journal: MemoryJournal | StoreJournal) -> None:
+        """Keep what tasks took here, for later runs. That it does not work changes nothing of this one."""
+        since, self._times_since = self._times_since, self.clock()
+        if isinstance(journal, StoreJournal):
+            try:
+                await journal.in_writer(keep_times, journal.store, self.compiled, self.scheduler.graph, since)
+            except AllreadyError as error:
+                _log.info("what the tasks of run %s took is not kept: %s", self.id, error)
 
     def _make_worker(self) -> Worker:
         return Worker(

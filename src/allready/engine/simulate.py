@@ -55,6 +55,8 @@ class Workload:
     """Of the whole run, in seconds."""
     too_long: list[str] = field(default_factory=list)
     """Tasks whose estimate is longer than their timeout."""
+    earlier: int = 0
+    """How many tasks have no estimate, and take what they took in earlier runs."""
 
     @property
     def work(self) -> float:

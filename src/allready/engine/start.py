@@ -22,6 +22,7 @@ from allready.core.snapshot import TaskRecord, restore, spec_from_json, spec_to_
 from allready.core.states import RUN_ENDED, RunState
 from allready.engine.budget import remembered
 from allready.engine.compile import ASSISTANT_SETTINGS, Compiled, compile_plan
+from allready.engine.earlier import use_earlier
 from allready.engine.recipe import is_recipe, read_recipe, write_recipe
 from allready.engine.results import drop_unfinished
 from allready.engine.session import MonotonicClock, Session, driven_here
@@ -75,6 +76,8 @@ def new_session(
     clock = clock or MonotonicClock()
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
     lease = folder = None
+    if store is not None:
+        use_earlier(compiled, store)
     if planner is not None:
         plan.document = document_of(plan, ())
     budget = {"used": used.to_json()} if used else {}

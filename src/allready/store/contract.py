@@ -14,7 +14,7 @@ Thus a process that was suspended and comes back can't write, however wrong its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -172,6 +172,17 @@ class CommandRow:
     """Why it did not apply; None if it did (or is not done yet)."""
 
 
+class TaskTimes(NamedTuple):
+    """How long a task took that is the same one in many runs."""
+
+    times: int
+    """How often it completed."""
+    median: float
+    """Seconds, of the last 31 times."""
+    spread: float
+    """Seconds between a quarter and three quarters of these (interquartile range)."""
+
+
 @dataclass(slots=True)
 class Batch:
     """One transaction of a run's owner: all that one tick brought."""
@@ -299,6 +310,17 @@ class Store(Protocol):
 
     def command(self, command_id: int) -> CommandRow:
         """Give one command, to see what became of it."""
+        ...
+
+    def add_task_times(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        """Take in what tasks took, the newest last, by keys that name what they are. Needs no lease.
+
+        Those that were not run for the longest time are forgotten when there are very many.
+        """
+        ...
+
+    def task_times(self, keys: Iterable[str]) -> dict[str, TaskTimes]:
+        """Give what is known of these keys; takes none of them if nothing is known of any."""
         ...
 
     def changed(self, watcher: str = "") -> bool:

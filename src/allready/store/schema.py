@@ -28,7 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 """All migrations, oldest first. A store with another version is of a newer allready."""
 
 metadata = MetaData(
@@ -144,6 +144,17 @@ commands = Table(
     Index("ix_commands_run_id", "run_id", "id"),
     sqlite_autoincrement=True,
 )
+
+task_times = Table(
+    "task_times",
+    metadata,
+    Column("key", Name, primary_key=True),
+    Column("times", BigInteger, nullable=False),
+    Column("used_at", Double, nullable=False),
+    Column("seconds", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What tasks took; of no run, so that it outlives them."""
 
 alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 """Alembic's own table: which migration the store is at."""

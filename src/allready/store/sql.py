@@ -6,7 +6,7 @@ error means, how to hear of changes. Everything here is portable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from allready.errors import BugError, LeaseLost, RunNotFound, RunOwned, StoreError, UserError
-from allready.store import migrate, naming, rows, schema
+from allready.store import migrate, naming, rows, schema, times
 from allready.store.contract import (
     LEASE_SECONDS,
     RUN_COLUMNS,
@@ -29,6 +29,7 @@ from allready.store.contract import (
     RunRow,
     TaskMark,
     TaskRow,
+    TaskTimes,
 )
 from allready.store.database import Database, ServerState
 from allready.store.lease import lease_clock
@@ -293,8 +294,16 @@ class SqlStore:
             elif row.epoch != epoch or row.owner_pid is None:
                 raise LeaseLost(self._who_has(connection, run_id, epoch))
             for table in reversed(schema.metadata.sorted_tables):
-                column = _runs.c.id if table is _runs else table.c.run_id
-                connection.execute(sa.delete(table).where(column == run_id))
+                if table is not schema.task_times:
+                    column = _runs.c.id if table is _runs else table.c.run_id
+                    connection.execute(sa.delete(table).where(column == run_id))
+
+    def add_task_times(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        """Take in what tasks took."""
+        with self._writing() as connection:
+            times.add(connection, seconds, self._now(connection))
+        with self._writing() as connection:  # by itself: it holds rows that others may want first
+            times.forget(connection)
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -423,6 +432,11 @@ class SqlStore:
         if row is None:
             raise UserError(f"no command {command_id} in {self.url}; its run may have been deleted")
         return rows.command_of(row)
+
+    def task_times(self, keys: Iterable[str]) -> dict[str, TaskTimes]:
+        """Give what is known of these keys."""
+        with self._reading() as connection:
+            return times.read(connection, keys)
 
     def changed(self, watcher: str = "") -> bool:
         """Say whether commands may have come since the watcher's last call."""

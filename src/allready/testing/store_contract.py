@@ -40,6 +40,7 @@ from allready.store.contract import (
     Store,
     TaskMark,
     TaskRow,
+    TaskTimes,
 )
 from allready.store.owners import is_alive, this_process
 
@@ -802,6 +803,51 @@ class StoreContract:
                 while not other.changed(watcher):
                     assert time.monotonic() < deadline, "nothing was noticed"
                     time.sleep(0.001)
+
+    def test_what_tasks_took_is_known_by_its_median_and_spread(self, store: Store) -> None:
+        """Of nothing, nothing is known; of one time, it is the median."""
+        asked = iter(["one"])
+        assert store.task_times(asked) == {}
+        assert [*asked] == ["one"], "it was not even looked for"
+        store.add_task_times({"one": [2.5], "four": [1.0, 4.0, 2.0, 3.0]})
+        found = store.task_times(["one", "none", "four", "one"])
+        assert found == {"one": TaskTimes(1, 2.5, 0.0), "four": TaskTimes(4, 2.5, 1.5)}
+        store.add_task_times({"four": [7.0]})
+        assert store.task_times(["four"]) == {"four": TaskTimes(5, 3.0, 2.0)}
+
+    def test_only_the_newest_times_of_a_task_count(self, store: Store) -> None:
+        """A task that became quicker is known as a quick one, after a while."""
+        store.add_task_times({"key": [100.0] * 40})
+        store.add_task_times({"key": [1.0] * 16})
+        assert store.task_times(["key"]) == {"key": TaskTimes(56, 1.0, 99.0)}
+        store.add_task_times({"key": [1.0] * 15})
+        assert store.task_times(["key"]) == {"key": TaskTimes(71, 1.0, 0.0)}
+
+    def test_times_of_many_tasks_are_written_at_once_and_outlive_the_run(
+        self, store: Store, lease: Lease
+    ) -> None:
+        """They are of no run."""
+        many = {f"{number:032x}": [number / 10] for number in range(1_200)}
+        store.add_task_times(many)
+        store.delete_run(RUN, lease.epoch)
+        found = store.task_times(many)
+        assert {key: [times.median] for key, times in found.items()} == many
+
+    def test_runs_that_end_at_the_same_instant_lose_no_times(
+        self, store: Store, open_another: Callable[..., Store]
+    ) -> None:
+        """Each adds the same keys, in another order."""
+        stores = [store, *(open_another() for _ in range(3))]
+        keys = [f"key-{number}" for number in range(20)]
+
+        def add(place: int) -> None:
+            order = keys[place * 5 :] + keys[: place * 5]
+            for _ in range(5):
+                stores[place].add_task_times({key: [1.0] for key in order})
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            list(threads.map(add, range(len(stores))))
+        assert store.task_times(keys) == dict.fromkeys(keys, TaskTimes(20, 1.0, 0.0))
 
     def test_a_deleted_run_is_gone(self, store: Store, lease: Lease) -> None:
         """With all that belongs to it, and nothing else; not while it is owned."""
