@@ -31,7 +31,7 @@ HEAD = """# Performance
 Figures beside the peers, in the same run. To repeat them: `./dev poe benchmark`; `--help` says what can be
 chosen. This page is written by `./dev poe benchmark --write`, section by section; each says when, where and
 with which versions it was measured. `benchmarks/peers/` has how each peer is used, with links to what its
-documentation says about that. Goals that were missed are bold.
+documentation says about that. Goals that were missed are bold; the last section, by hand, says why.
 
 The peers do more, or something else, than is measured here: Dask and Ray spread work over many machines,
 Prefect and DBOS keep a record of far more than a graph. All of them are asked for one thing: the same graphs
@@ -109,15 +109,16 @@ def parts(text: str) -> dict[str, str]:
 
 
 def document(kept: dict[str, str], order: list[str]) -> str:
-    present = [title for title in order if title in kept]
+    """Put sections together; those that are not measured but written by hand come last."""
+    measured = [title for title in order if title in kept]
     rows = []
-    for title in present:
+    for title in measured:
         anchor = title.lower().replace(" ", "-")
         for what, worst in goals(kept[title].splitlines()):
             rows.append([f"[{title}](#{anchor})", what, worst])
     whole = [HEAD, f"## {TO_REACH}\n", "The worst of each column that has a goal.\n"]
     whole += table([" section", " figure (goal)", "found"], rows)
-    for title in present:
+    for title in [*measured, *(title for title in kept if title not in (TO_REACH, *order))]:
         whole.append(f"## {title}\n\n{kept[title].strip()}\n")
     return "\n".join(whole)
 

@@ -85,9 +85,11 @@ def test_goals_are_read_from_the_heads_of_tables() -> None:
 
 
 def test_a_section_is_written_anew_and_the_others_stay() -> None:
-    first = document({"Two": TABLES, "One": "As it was."}, ["One", "Two"])
+    """Also one that no benchmark writes."""
+    first = document({"Why": "By hand.", "Two": TABLES, "One": "As it was."}, ["One", "Two"])
     kept = parts(first)
     kept["One"] = "As it is."
     again = document(kept, ["One", "Two"])
     assert again == first.replace("As it was.", "As it is.")
+    assert again.index("## Two") < again.index("## Why\n\nBy hand.")
     assert "| [Two](#two) | ours (≤ 1.03) | **1.20 (1.4)** |" in again
