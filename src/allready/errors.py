@@ -206,6 +206,11 @@ class ProviderBusy(TransientError):
     For the pool: all tasks that use this provider wait, and fewer of them ask it at once.
     """
 
+    def __init__(self, message: str, retry_after: float | None = None, *, overloaded: bool = False) -> None:
+        super().__init__(message, retry_after)
+        self.overloaded = overloaded
+        """Whether it can't serve anybody just now, whoever asks how much."""
+
 
 class Unreachable(TransientError):
     """Nobody listens where the other side should be: perhaps it was not started, or the address is wrong."""

@@ -110,7 +110,7 @@ def test_pauses_grow_while_a_provider_answers_nothing_and_says_no_time() -> None
         assert opens is not None
         pauses.append(opens - at)
         at = opens
-    assert pauses == [1, 2, 4, 8, 16, 32, *[PAUSE_MOST] * 3]
+    assert pauses == [1, 2, 4, 8, 16, *[PAUSE_MOST] * 4]
     gate.take(at)
     gate.answered(at)
     gate.give_back()
@@ -141,6 +141,24 @@ def test_the_width_follows_what_was_taken_and_opens_step_by_step() -> None:
     assert gate.width == 10.0
     gate.answered(20.0)
     assert gate.width == pytest.approx(10.05)
+
+
+def test_a_provider_that_is_overloaded_is_asked_by_fewer_and_not_later() -> None:
+    gate = ProviderGate("p")
+    for _ in range(10):
+        gate.take(0.0)
+    gate.refused(0.1, 0.0, overloaded=True)
+    gate.give_back()
+    assert gate.width == pytest.approx(0.8 * 9)
+    assert gate.opens_at(0.2) is None, "time alone does not help: nine use it, and seven may"
+    assert reason(gate, 0.2) == "p refused more than 9 at once"
+    gate.refused(0.3, 0.0, 4.0, overloaded=True)  # that one names a time
+    assert gate.opens_at(0.4) == pytest.approx(4.3)
+    for _ in range(9):
+        gate.give_back()
+    assert reason(gate, 5.0) is None
+    assert reason(gate, FORGET + 10) is None
+    assert gate.width == math.inf
 
 
 def test_what_was_learned_is_forgotten() -> None:

@@ -35,7 +35,8 @@ from allready.errors import (
 MAX_SAID = 300
 """Characters of what the other side said that are shown."""
 DOCTOR = "Check it with: allready doctor"
-_BUSY = frozenset({429, 503, 529})
+RATE_LIMITED = 429
+_BUSY = frozenset({RATE_LIMITED, 503, 529})
 """Statuses that say that it was too much; 529 is Anthropic's."""
 _FOR_NOW = frozenset({408, 409, 425, 429, 499})
 """Statuses below 500 that another try can end otherwise."""
@@ -184,9 +185,9 @@ def _of_api(error: Any, what: str) -> TaskError | None:
             advice = "top up the account, or use another model"
             return FatalError(_text(what, f"the quota is used up: {said}", advice))
         case exceptions.ModelOverloadedError():
-            return ProviderBusy(_text(what, f"overloaded: {said}"), after)
+            return ProviderBusy(_text(what, f"overloaded: {said}"), after, overloaded=True)
         case exceptions.ModelUnavailableError():
-            return ProviderBusy(_text(what, f"unavailable: {said}"), after)
+            return ProviderBusy(_text(what, f"unavailable: {said}"), after, overloaded=True)
         case exceptions.ModelServerError() if _status(error) not in _NEVER:
             return TransientError(_text(what, f"the provider has trouble: {said}"), after)
         case exceptions.ModelContextWindowExceededError():
@@ -213,8 +214,10 @@ def _of_status(error: Exception, what: str) -> TaskError | None:
     if status is None or not 400 <= status < 600:
         return None
     if status in _FOR_NOW or (status >= 500 and status not in _NEVER):
-        kind = ProviderBusy if status in _BUSY else TransientError
-        return kind(_text(what, f"not now ({status}): {_said(error)}"), _retry_after(error))
+        text, after = _text(what, f"not now ({status}): {_said(error)}"), _retry_after(error)
+        if status in _BUSY:
+            return ProviderBusy(text, after, overloaded=status != RATE_LIMITED)
+        return TransientError(text, after)
     return _refused(error, what, status)
 
 

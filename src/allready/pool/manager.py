@@ -528,7 +528,9 @@ class SubAgentManager:
         except BaseException as error:
             outcome = outcome_of(error)
             if isinstance(error, ProviderBusy) and sub_agent._gate is not None:
-                sub_agent._gate.refused(_now(), sub_agent._asked_at, error.retry_after)
+                sub_agent._gate.refused(
+                    _now(), sub_agent._asked_at, error.retry_after, overloaded=error.overloaded
+                )
         self._end(sub_agent, outcome)
 
     def _end(self, sub_agent: SubAgent, outcome: Outcome) -> None:

@@ -49,12 +49,14 @@ MARGIN = 0.97
 """Share of what was let through between two refusals at which the pace begins anew."""
 ENOUGH = 10
 """Requests that were let through between two refusals from which the pace can be told."""
+SHORTEST_WINDOW = 0.1
+"""Seconds; what a provider names, or lets pass between two refusals, is taken to be no less."""
 SHORTEST_PERIOD = 0.5
 """Seconds between two refusals from which the pace can be told."""
 BURST = 0.1
 """Seconds of the pace that may be made up for at once."""
-PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0
-"""Seconds of the pause if the provider does not say; it doubles while it answers nothing."""
+PAUSE_FIRST, PAUSE_MOST = 1.0, 30.0
+"""Seconds of the pause after a 429 that names none; it doubles while the provider answers nothing."""
 FORGET = 600.0
 """Seconds after the last refusal until the provider counts as one that never refused."""
 
@@ -100,8 +102,10 @@ class ProviderGate:
         """Sum of these."""
         self._mean_tokens = 0.0
         """Of an answer, with more weight for the latest."""
+        self._narrowed_at = -math.inf
+        """When the last refusal came that counts, of any kind."""
         self._refused_at: float | None = None
-        """When the last refusal came that counts."""
+        """When the last came that tells of the pace."""
         self._count = 0
         """Requests since then that were not refused."""
         self._period: tuple[float, int] | None = None
@@ -185,7 +189,7 @@ class ProviderGate:
 
     def refused_since(self, at: float) -> bool:
         """Say whether the provider refused a request since then."""
-        return self._refused_at is not None and self._refused_at >= at
+        return self._narrowed_at >= at
 
     def _note_request(self, now: float) -> None:
         if self._is_new:
@@ -230,42 +234,49 @@ class ProviderGate:
             self.active -= 1
         self._tell()
 
-    def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
+    def refused(
+        self, now: float, sent_at: float, retry_after: float | None = None, *, overloaded: bool = False
+    ) -> None:
         """Note that the provider refused a request: it, or all in a minute, are more than it takes.
 
         Called while the sub-agent that made it still counts as active. `retry_after` is in seconds, as the
-        provider told it, or None.
+        provider told it, or None. One that is `overloaded` and names no time is asked by fewer, and that is
+        all: it is not about how much was asked.
         """
+        if retry_after is not None and not 0 <= retry_after <= LONGEST_RETRY_AFTER:  # true for NaN, too
+            retry_after = None
         with self._lock:
             self.refusals += 1
-            is_new = self._refused_at is None or sent_at >= self._refused_at
-            if is_new:
-                self._begin_refusal(now, retry_after)
-            else:
-                if self._period is not None:
-                    self._period = (self._period[0], max(0, self._period[1] - 1))
-                if retry_after is not None and 0 <= retry_after <= LONGEST_RETRY_AFTER:
-                    self._paused_until = max(self._paused_until, now + retry_after)
-            if sent_at in self._sent:
-                self._sent.remove(sent_at)
+            if sent_at >= self._narrowed_at:
+                self._narrowed_at = now
+                self._taken, self._most = max(self._most, self._taken // 2), 0
             self._taken = max(0, self._taken - 1)
-            if self._period is not None:
+            only_narrower = overloaded and retry_after is None
+            if not only_narrower:
+                if self._refused_at is None or sent_at >= self._refused_at:
+                    self._begin_refusal(now, retry_after)
+                else:
+                    if self._period is not None:
+                        self._period = (self._period[0], max(0, self._period[1] - 1))
+                    self._paused_until = max(self._paused_until, now + (retry_after or 0.0))
+                if sent_at in self._sent:
+                    self._sent.remove(sent_at)
+                self._set_pace(now)
+            if only_narrower or self._period is not None:
                 self.width, self._threshold = max(1.0, NARROWER * self._taken), self._taken
-            self._set_pace(now)
 
     def _begin_refusal(self, now: float, retry_after: float | None) -> None:
         before, ramp = self._refused_at, self._growth == FIRST_GROWTH
         let_through = max(0, self._count - 1)
         self._refused_at = now
         self._count = 0
-        self._taken, self._most = max(self._most, self._taken // 2), 0
         if before is None:
             self._period, self._least, self._growth = None, 0.0, FIRST_GROWTH
-            if retry_after is not None and retry_after > 0 and self._sent:
-                self._window = now - self._sent[0] + retry_after
+            if retry_after:
+                self._window = (now - self._sent[0] if self._sent else 0.0) + retry_after
         elif let_through:
             self._window = None
-            lasted = now - before
+            lasted = max(now - before, SHORTEST_WINDOW)
             if let_through < ENOUGH and self._period is not None:  # too few to tell: both periods together
                 lasted, let_through = lasted + self._period[0], let_through + self._period[1]
             self._period = (lasted, let_through)
@@ -275,7 +286,7 @@ class ProviderGate:
             self._growth = max(LEAST_GROWTH, self._growth / 2) if agrees else GROWTH
         else:  # it is still closed: that teaches nothing new
             self._period, self._least = None, self._pace or 0.0
-        if retry_after is None or not 0 <= retry_after <= LONGEST_RETRY_AFTER:  # not for NaN, either
+        if retry_after is None:
             retry_after = min(PAUSE_MOST, PAUSE_FIRST * 2.0 ** min(self._dry_pauses, 16))
         self._dry_pauses += 1
         self._paused_until = max(self._paused_until, now + retry_after)
@@ -283,8 +294,8 @@ class ProviderGate:
     def _set_pace(self, now: float) -> None:
         self._forget_minute(now)
         pace = max(self._least, 1 / 60, len(self._sent) / 60)
-        if self._window is not None:
-            pace = max(pace, len(self._sent) / self._window)
+        if self._window is not None:  # at least one: it may come again after that time
+            pace = max(pace, max(1, len(self._sent)) / max(self._window, SHORTEST_WINDOW))
         if self._period is not None and self._period[0] >= SHORTEST_PERIOD:
             pace = max(pace, MARGIN * self._period[1] / self._period[0])
         self._pace = pace
@@ -292,8 +303,9 @@ class ProviderGate:
         self._credit = 1.0  # the provider said when to come again
 
     def _forget(self, now: float) -> None:
-        if self._refused_at is not None and now > max(self._refused_at, self._paused_until) + FORGET:
+        if now > max(self._narrowed_at, self._paused_until) + FORGET and self.width < math.inf:
             self.width = self._threshold = math.inf
+        if self._refused_at is not None and now > max(self._refused_at, self._paused_until) + FORGET:
             self._refused_at = self._pace = None
             self._dry_pauses = 0
         elif self._pace is not None and self._pace_at(now) > UNLIMITED:
