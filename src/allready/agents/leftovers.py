@@ -1,4 +1,4 @@
-"""Processes of a run that outlived their attempt, found by the ids in their environment."""
+"""Processes of a run that outlived their attempt: found by the ids in their environment, and noted forks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
+from pathlib import Path
 
 import psutil
 from uuid_utils import uuid7
+
+from allready.agents.forks import forget_forks, noted_forks
 
 RUN_VARIABLE = "ALLREADY_RUN_ID"
 ATTEMPT_VARIABLE = "ALLREADY_ATTEMPT_ID"
@@ -56,18 +59,41 @@ def carried_by_children(run_id: str) -> Iterator[str]:
                 os.environ[name] = value
 
 
-def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: float = LEFTOVER_GRACE) -> int:
+def end_leftovers(
+    run_id: str,
+    attempts: Collection[str] | None = None,
+    grace: float = LEFTOVER_GRACE,
+    *,
+    folder: Path | None = None,
+) -> int:
     """End all processes that carry the run's id (and one of the attempts' ids) in their environment.
 
-    They get SIGTERM, and SIGKILL `grace` seconds later (at once if it is 0). Processes of runs inside of
-    these attempts are left to whoever drives those, and get SIGKILL if they are still there then. Spared are
-    this process and its ancestors. Gives how many were ended. Blocks; reads the environments of all
-    processes, so it takes a millisecond or two.
+    And forks that are noted in the run's `folder`, if it is given. They get SIGTERM, and SIGKILL `grace`
+    seconds later (at once if it is 0). Processes of runs inside of these attempts are left to whoever drives
+    those, and get SIGKILL if they are still there then. Spared are this process and its ancestors. Gives how
+    many were ended. Blocks; reads the environments of all processes, so it takes a millisecond or two.
     """
+
+    def find() -> tuple[list[psutil.Process], list[psutil.Process]]:
+        found, inside = _find(run_id, attempts)
+        return ([*found, *_forks(folder, found)] if folder is not None else found), inside
+
+    ended = _end(find, grace)
+    if folder is not None:
+        forget_forks(folder)
+    return ended
+
+
+def end_forks(folder: Path, grace: float = LEFTOVER_GRACE) -> int:
+    """End all forks that are noted in a run's folder; gives how many."""
+    return _end(lambda: (_forks(folder), []), grace)
+
+
+def _end(find: Callable[[], tuple[list[psutil.Process], list[psutil.Process]]], grace: float) -> int:
     ended: set[psutil.Process] = set()
     signals = [signal.SIGTERM] if grace > 0 else []
     for number in [*signals, *[signal.SIGKILL] * _ROUNDS]:
-        found, inside = _find(run_id, attempts)
+        found, inside = find()
         if not found and not inside:
             break
         ended.update(found, inside)
@@ -77,10 +103,25 @@ def end_leftovers(run_id: str, attempts: Collection[str] | None = None, grace: f
     return sum(not _lives(process) for process in ended)
 
 
+def _forks(folder: Path, besides: Collection[psutil.Process] = ()) -> list[psutil.Process]:
+    """Give the noted forks of a run that are not found otherwise."""
+    left_out = {process.pid for process in besides} | _spared()
+    found = []
+    for pid in noted_forks(folder):
+        if pid not in left_out:
+            with contextlib.suppress(psutil.Error):
+                found.append(psutil.Process(pid))
+    return found
+
+
+def _spared() -> set[int]:
+    own = psutil.Process()
+    return {own.pid, *(process.pid for process in own.parents())}
+
+
 def _find(run_id: str, attempts: Collection[str] | None) -> tuple[list[psutil.Process], list[psutil.Process]]:
     """Give the processes of the attempts, and those of runs inside of them."""
-    own = psutil.Process()
-    spared = {own.pid, *(process.pid for process in own.parents())}
+    spared = _spared()
     found = []
     inside = []
     for pid in _candidates(run_id):

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -77,15 +78,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     atexit.register(gc.freeze)
     try:
         code = run(arguments)
-        listen_no_more(code)
+        listen_no_more(partial(_end, code))
     except (KeyboardInterrupt, Stopped) as signaled:  # that came while `run` took an error
         code = SIGNALED + signaled.number if isinstance(signaled, Stopped) else INTERRUPTED
-        listen_no_more(code)
+        listen_no_more(partial(_end, code))
     _leave(code)
 
 
+def _end(code: int) -> NoReturn:
+    """Exit at once."""
+    running.end_forks(grace=0)
+    os._exit(code)
+
+
 def _leave(code: int) -> NoReturn:
-    """Exit, without waiting for threads that tasks have left behind."""
+    """Exit, without waiting for threads and processes that tasks have left behind."""
+    were_forks = running.end_forks()
     deadline = time.monotonic() + LEAVE_TIME
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():
@@ -94,6 +102,10 @@ def _leave(code: int) -> NoReturn:
                 flush_or_forget(sys.stdout, sys.stderr)
                 os._exit(code)
     flush_or_forget(sys.stdout, sys.stderr)
+    if were_forks:  # handlers at exit, as of multiprocessing's pools, may wait for locks that these held
+        limit = threading.Timer(LEAVE_TIME, os._exit, [code])
+        limit.daemon = True
+        limit.start()
     sys.exit(code)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from allready.agents.forks import no_more_forks, note_forks
 from allready.cli import exits
 from allready.cli.options import (
     JsonOption,
@@ -221,6 +222,16 @@ def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> in
     return code if told else code or exits.FAILED
 
 
+def end_forks(grace: float | None = None) -> int:
+    """End what functions have forked, since this process is about to end; gives how many there were."""
+    folder = no_more_forks()
+    if folder is None:
+        return 0
+    from allready.agents import leftovers
+
+    return leftovers.end_forks(folder, leftovers.LEFTOVER_GRACE if grace is None else grace)
+
+
 def _tell_of(error: AllreadyError, what_next: str) -> None:
     """Say what stands in the way of a run that was begun: not as `exits.tell`, for which nothing was run."""
     exits.say(f"allready: {clean(str(error))}")
@@ -258,6 +269,7 @@ class _Foreground:
         from allready.agents.threads import in_thread
 
         session = self._session
+        note_forks(session.folder)  # until this process ends, as code of tasks may go on until then
         session.observe(display.observe)
         session.on_output = display.output
         session.on_store = display.store_away
@@ -305,7 +317,7 @@ class _Foreground:
             return
         from allready.agents.leftovers import end_leftovers
 
-        end_leftovers(self._session.id, grace=0)
+        end_leftovers(self._session.id, grace=0, folder=self._session.folder)
         text = f"allready: a task's code holds up everything else: killed; go on with: {self.resume}"
         words = threading.Thread(target=exits.say, args=[text], daemon=True)
         words.start()

@@ -1,12 +1,18 @@
-"""Signals that ask this process to stop: a terminal's Ctrl-C, a container's stop, a closed terminal."""
+"""Signals that ask this process to stop: a terminal's Ctrl-C, a container's stop, a closed terminal.
+
+Forks (of a function that uses `multiprocessing`) hear them as if we had never listened: they are to end, and
+they know nothing of the run. Signals that come while a fork is made wait until it has been made so.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,18 +29,24 @@ _unheard: list[int] = []
 """Signals for which `stop` raised an exception: if we still go on, it was where exceptions are ignored."""
 
 
+_taken: dict[int, tuple[Any, Any]] = {}
+"""Signal → our handler, and the one that was there before any of ours."""
+_held = threading.local()
+"""`mask`: the signals that were held back in this thread before it began to fork."""
+
+
 def listen() -> None:
     """Have `stop` called for each signal; those that are ignored (as under nohup) stay so."""
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, stop)
+            _take(number, stop)
 
 
-def listen_no_more(code: int) -> None:
-    """Have a signal end this process at once, with its exit code: all is done and told."""
+def listen_no_more(end: Callable[[], None]) -> None:
+    """Have a signal end this process at once, by calling `end`: all is done and told."""
     for number in SIGNALS:
         if signal.getsignal(number) is stop:
-            signal.signal(number, lambda *_: os._exit(code))
+            _take(number, lambda *_: end())
 
 
 def stop(number: int, _frame: FrameType | None) -> None:
@@ -53,10 +65,35 @@ def heard_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     try:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, handler)
+                before[number] = signal.getsignal(number)
+                _take(number, handler)
         while _unheard:
             handler(_unheard.pop(), None)
         yield
     finally:
         for number, previous in before.items():
-            signal.signal(number, previous)
+            _take(number, previous)
+
+
+def _take(number: int, handler: Any) -> None:
+    if not _taken:
+        os.register_at_fork(before=_hold, after_in_parent=_let_through, after_in_child=_in_fork)
+    now = signal.getsignal(number)
+    ours, theirs = _taken.get(number, (None, now))
+    _taken[number] = (handler, theirs if now is ours else now)
+    signal.signal(number, handler)
+
+
+def _hold() -> None:
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+
+def _in_fork() -> None:
+    for number, (ours, theirs) in _taken.items():
+        if signal.getsignal(number) is ours:
+            signal.signal(number, theirs or signal.SIG_DFL)
+    _let_through()

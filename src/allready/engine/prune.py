@@ -160,7 +160,7 @@ def _remove_rows(store: Store, row: RunRow, folder: Path | None) -> None:
         if store.run(row.id, plan=False).last_seq != row.last_seq:
             raise UserError(f"run {row.id} was taken up again meanwhile: it stays")
         if row.status not in RUN_ENDED:
-            end_leftovers(row.id)
+            end_leftovers(row.id, folder=folder)
         if folder is not None:
             _set_mark(store, folder)
         store.delete_run(row.id, lease.epoch)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allready.agents.base import TaskResult
 from allready.agents.definitions import AgentDefinition, load_agents
+from allready.agents.forks import note_forks
 from allready.agents.isolated_process import LOADING_VARIABLE
+from allready.agents.leftovers import carried_by_children
 from allready.agents.models import Models, choose_model
 from allready.engine.compile import Compiled, compile_plan
 from allready.engine.outcome import RunResult
@@ -27,6 +32,9 @@ from allready.store.contract import JournalEvent, Store
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
+
+_alone: ContextVar[bool] = ContextVar("allready_alone", default=False)
+"""Whether this process does nothing else while the run goes on that is about to begin."""
 
 
 async def run(
@@ -64,6 +72,9 @@ async def run(
     fails is no exception but in the result. Cancellation pauses a durable run, so that it can be resumed.
     """
     check_weight(weight)
+    alone = _alone.get()
+    if alone:
+        _alone.set(False)  # runs that its tasks start are not
     if LOADING_VARIABLE in os.environ:
         raise UserError(
             f"{os.environ[LOADING_VARIABLE]} is loaded for a task with isolate=True, and starts a run: "
@@ -97,11 +108,23 @@ async def run(
                 limits=limits,
             )
         session.pool.weigh(session.id, weight)
-        await _drive(session, on_event)
+        with _marked(session) if alone else contextlib.nullcontext():
+            await _drive(session, on_event)
     finally:
         if opened is not store:
             opened.close()
     return session.result(partial(_read, store, session))
+
+
+@contextlib.contextmanager
+def _marked(session: Session) -> Iterator[None]:
+    """Have what functions start found again, if this process is killed."""
+    before = note_forks(session.folder)
+    try:
+        with carried_by_children(session.id):
+            yield
+    finally:
+        note_forks(before)
 
 
 def _compile(
@@ -157,5 +180,11 @@ def _read(store: Store | str | Path, session: Session, tasks: Collection[str]) -
 
 
 def run_sync(plan: Plan | str | Path, **options: Any) -> RunResult:
-    """Do what `run` does, in a program without an event loop; Ctrl-C pauses a durable run."""
-    return asyncio.run(run(plan, **options))
+    """Do what `run` does, in a program without an event loop; Ctrl-C pauses a durable run.
+
+    Called in the main thread, what the program starts meanwhile belongs to a durable run: if the program is
+    killed, it is ended when the run is resumed.
+    """
+    context = copy_context()
+    context.run(_alone.set, threading.current_thread() is threading.main_thread())
+    return context.run(lambda: asyncio.run(run(plan, **options)))

@@ -183,7 +183,7 @@ def resume_session(
             raise RunEnded(f"run {row.id} has ended ({row.status}){more}")
         rows = store.tasks(run_id)
         compiled = _compile_again(row, rows, plan, pool, models, limits)
-        end_leftovers(run_id)
+        end_leftovers(run_id, folder=Path(row.folder))
         drop_unfinished(rows, Path(row.folder))
         session = Session(
             run_id,

@@ -93,8 +93,8 @@ def decide_pending(store: Store, run_id: str) -> None:
     """Carry out all waiting wishes on the record of a run that nobody drives. Raises `RunOwned`."""
     lease = store.acquire(run_id, this_process())
     try:
-        end_leftovers(run_id)
         row = store.run(run_id)
+        end_leftovers(run_id, folder=Path(row.folder))
         drop_unfinished(store.tasks(run_id), Path(row.folder))
         _decide(store, row, lease)
     finally:
