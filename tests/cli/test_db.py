@@ -21,6 +21,7 @@ def first_version() -> None:
     open_store(STORE).close()
     with closing(sqlite3.connect(STORE)) as connection:
         connection.execute("ALTER TABLE runs DROP COLUMN last_batch")
+        connection.execute("DROP TABLE task_times")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.commit()
 
