@@ -368,6 +368,9 @@ VIRTUAL: tuple[Callable[[Path], None], ...] = (
     *(people, answer, limit, learnt),
 )
 PROGRAMS: tuple[Callable[[Path], None], ...] = (crashes, steered, grown, planless)
+KEPT = ("resources_unclaimed",)
+"""Recordings of what runs of today decide otherwise: before big demands for a resource, which small ones had
+passed by, were offered all the same."""
 RECORDINGS = {call.__name__: call for call in (*VIRTUAL, *PROGRAMS)}
 
 

@@ -33,6 +33,7 @@ def test_a_big_demand_is_not_starved_by_small_ones() -> None:
         pool = CountingPool(10, resources={"gpu": 4})
         small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
         ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
+        ride.scheduler.learn(now())
         assert await ride.go() == "completed"
         before = ride.order.index("big")
         assert before <= 4 + 3 * PATIENCE, (
@@ -49,6 +50,7 @@ def test_units_beyond_those_that_are_kept_are_given_to_others() -> None:
         pool = CountingPool(10, resources={"gpu": 4})
         small = [TaskSpec(f"s{number}", resources=GPU, estimate=1, priority=1) for number in range(40)]
         ride = Ride([*small, TaskSpec("two", resources=(("gpu", 2),), estimate=100)], pool=pool)
+        ride.scheduler.learn(now())
         driven = ride.begin()
         await until(lambda: "two" in ride.order)
         await until(lambda: len(ride.ended) == 40)
@@ -69,6 +71,7 @@ def test_two_big_demands_for_different_resources_do_not_wait_for_each_other() ->
             TaskSpec("b", resources=(("gpu", 1), ("net", 4)), estimate=1),
         ]
         ride = Ride([*small, *big], pool=pool)
+        ride.scheduler.learn(now())
         assert await ride.go() == "completed"
         assert now() < 20
 
@@ -80,6 +83,7 @@ def test_nothing_is_kept_for_a_task_that_does_not_want_it_any_more() -> None:
         pool = CountingPool(10, resources={"gpu": 4})
         small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
         ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
+        ride.scheduler.learn(now())
         driven = ride.begin()
         await until(lambda: pool._claims.holder is not None)
         ride.loop.steer(Command("skip", "big"))
@@ -117,6 +121,7 @@ def test_a_refusal_for_what_is_kept_says_so() -> None:
         pool = CountingPool(10, resources={"gpu": 4})
         small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
         ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
+        ride.scheduler.learn(now())
         driven = ride.begin()
         await until(lambda: pool._claims.holder is not None)
         waiting = next(f"s{number}" for number in range(60) if ride.states[f"s{number}"] == "ready")

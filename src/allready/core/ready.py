@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -11,8 +12,8 @@ from allready.core.states import READY
 from allready.errors import ConcurrencyLimit
 
 PATIENCE = 8
-"""How often a bucket is left out because others were refused for a resource; then it is offered all the same,
-so that the pool knows of a big demand that small ones would pass by for ever."""
+"""Tasks that may start and take a resource while others wait for more of it; then those are offered also if
+they would meet a refusal, so that the pool knows of a big demand that small ones would pass by for ever."""
 FEW = 64
 """Stale entries that are not worth clearing away."""
 
@@ -38,8 +39,8 @@ class Bucket:
         "blocked",
         "heap",
         "inline",
-        "left_out",
         "moves",
+        "passed_by",
         "provider",
         "refusal",
         "resources",
@@ -55,8 +56,8 @@ class Bucket:
         self.heap: list[Entry] = []
         self.moves = 0
         """Entries that became stale because their task has another place, since such were cleared away."""
-        self.left_out = 0
-        """How often it was left out for a resource since something of it started."""
+        self.passed_by = 0
+        """Tasks that took a resource that is wanted here, since one from here started."""
         self.blocked = 0
         """Number of the batch in which it was refused."""
         self.refusal: Refusal | None = None
@@ -85,6 +86,8 @@ class ReadyQueue:
     def __init__(self, route: Callable[[TaskSpec], str | None] | None) -> None:
         self._route = route
         self._buckets: dict[tuple[str | None, str | None, tuple[tuple[str, int], ...]] | None, Bucket] = {}
+        self.patience: float = math.inf
+        """`PATIENCE`, or none for recordings from before there was any."""
         self._batch = 0
         self._pool_refused_in = 0
         """Number of the batch in which the whole pool refused."""
@@ -179,13 +182,10 @@ class ReadyQueue:
                 bucket.blocked = self._batch
                 bucket.refusal = refusal
 
-    @staticmethod
-    def _may_ask(bucket: Bucket, refused: Bucket, limit: ConcurrencyLimit) -> bool:
-        """Whether a bucket that would meet the refusal of another has been left out often enough."""
-        if bucket is refused or not bucket.heap or not limit.scope.startswith("resource:"):
-            return False
-        bucket.left_out += 1
-        return bucket.left_out > PATIENCE
+    def _may_ask(self, bucket: Bucket, refused: Bucket, limit: ConcurrencyLimit) -> bool:
+        """Whether a bucket that would meet the refusal of another has been passed by often enough."""
+        of_resource = limit.scope.startswith("resource:")
+        return bucket is not refused and of_resource and bucket.passed_by > self.patience
 
     def started(self, node: TaskNode) -> None:
         """Note that a task of this bucket was admitted: its last refusal is no longer true."""
@@ -193,7 +193,15 @@ class ReadyQueue:
         if not isinstance(bucket, Bucket):
             bucket = self._find_bucket(node)
         bucket.refusal = None
-        bucket.left_out = 0
+        if bucket.resources:
+            self._pass_by(bucket)
+
+    def _pass_by(self, bucket: Bucket) -> None:
+        """Note that others wait for the same resources. Not in `refuse`: idle ticks are not recorded."""
+        bucket.passed_by = 0
+        for other in self._buckets.values():
+            if other is not bucket and other.heap and not bucket.resources.keys().isdisjoint(other.resources):
+                other.passed_by += 1
 
     def refusal(self, node: TaskNode) -> Refusal | None:
         """Give the refusal behind which a ready task waits; None if nothing stands in its way."""

@@ -14,6 +14,7 @@ from allready.core.events import Canceled, Completed, Deferred, Failed, Lost, Ta
 from allready.core.graph import TaskGraph, TaskNode, TaskSpec
 from allready.core.invariants import check
 from allready.core.learning import Learning
+from allready.core.ready import PATIENCE
 from allready.core.snapshot import spec_to_json
 from allready.core.states import (
     CANCELED,
@@ -359,11 +360,13 @@ class DagScheduler(Course):
         """Have the order of what is ready follow, from now on, what tasks take that complete: see `learning`.
 
         For a new scheduler, or one that was restored, before its next tick. Begins anew each time, with what
-        the tasks of the graph tell that have completed.
+        the tasks of the graph tell that have completed. From now on, too, big demands for a resource that
+        were passed by often are offered all the same (`ready.PATIENCE`). Recordings from before know neither.
         """
         self._leave_batch()
         if self.inputs is not None:
             self.inputs.append(["learn", now])
+        self._ready.patience = PATIENCE
         self._learning = Learning(self.graph)
         if self.status is not RunState.CREATED:  # a new graph has just been measured
             self._move(self._learning.measure_all())
