@@ -201,7 +201,7 @@ def test_a_wish_at_the_moment_of_the_end_is_neither_lost_nor_done_twice(
 
 
 def test_resume_while_others_decide(folder: Path, run: Running, store: Store, store_url: str) -> None:
-    """Who decides on the record of a run without an owner holds it for a moment: a `resume` then is refused."""
+    """Who decides on the record of a run that nobody drives holds it for a moment; `resume` is refused."""
     run.kill()
     (folder / "go").touch()
     deciders = [
