@@ -174,6 +174,19 @@ def test_what_was_learned_is_forgotten() -> None:
     assert reason(gate, FORGET + 3.5) is not None
 
 
+@pytest.mark.parametrize("later", [1_000, 3_600, 86_400, 1e9])
+def test_a_provider_that_nobody_asked_for_long_is_asked_again(later: float) -> None:
+    for refused in (False, True):
+        gate = ProviderGate("p")
+        gate.take(0.0)
+        if refused:
+            gate.refused(0.1, 0.0, 1.0)
+        gate.give_back(asking=not refused)
+        assert reason(gate, later) is None
+        gate.take(later)
+        assert gate.opens_at(later) is None or refused
+
+
 # --- limits that are known --------------------------------------------------------------------------------
 
 
@@ -334,20 +347,71 @@ def test_further_requests_of_a_sub_agent_wait_in_its_place() -> None:
     run_virtual(scenario())
 
 
-def test_a_request_that_was_admitted_before_a_refusal_waits_for_the_end_of_the_pause() -> None:
+def test_a_first_request_that_was_admitted_before_a_refusal_is_put_back_until_the_end_of_the_pause() -> None:
     async def scenario() -> None:
         bench = Bench(5)
-        times = []
 
         async def late(sub_agent: SubAgent) -> None:
             await asyncio.sleep(1)
             await sub_agent.before_request()
-            times.append(now())
 
         bench.start(late, "a", provider="acme")
         bench.start(busy, "b", provider="acme")
         await asyncio.sleep(20)
-        assert times == [5.0]
+        assert bench.reports[1][:2] == ("a", Deferred("acme has asked to wait meanwhile", 4.0))
+
+    run_virtual(scenario())
+
+
+def test_those_that_have_begun_go_before_new_ones() -> None:
+    async def scenario() -> None:
+        limit_provider("acme", ProviderLimits(requests_per_minute=1))
+        bench = Bench(5)
+        times = []
+
+        async def two(sub_agent: SubAgent) -> None:
+            await sub_agent.before_request()
+            sub_agent.answered(10)
+            await sub_agent.before_request()
+            times.append(now())
+            sub_agent.answered(10)
+
+        bench.start(two, "a", provider="acme")
+        await asyncio.sleep(10)
+        with pytest.raises(ConcurrencyLimit, match="acme is asked first by those that have begun"):
+            bench.start(quick, "b", provider="acme")
+        await asyncio.sleep(60)
+        assert times == [MINUTE]
+        with pytest.raises(ConcurrencyLimit, match="takes 1 requests a minute"):
+            bench.start(quick, "b", provider="acme")
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("places", [1, 5])
+def test_agents_of_several_requests_get_on_under_a_limit_of_tokens(places: int) -> None:
+    async def scenario() -> None:
+        limit_provider("acme", ProviderLimits(tokens_per_minute=1000))
+        bench = Bench(places)
+        answers = 0
+
+        async def talk(sub_agent: SubAgent) -> None:
+            nonlocal answers
+            for _ in range(3):
+                await sub_agent.before_request()
+                await asyncio.sleep(2)
+                sub_agent.answered(600)
+                answers += 1
+
+        for number in range(places):
+            while True:
+                try:
+                    bench.start(talk, f"t{number}", provider="acme")
+                    break
+                except ConcurrencyLimit:
+                    await asyncio.sleep(1)
+        await asyncio.sleep(3 * places * 2 * MINUTE)
+        assert answers == 3 * places
 
     run_virtual(scenario())
 

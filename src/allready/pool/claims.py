@@ -14,7 +14,7 @@ Asker = tuple[str, str]
 class _Passed:
     """What somebody waits for that others get."""
 
-    __slots__ = ("asked", "demand", "times")
+    __slots__ = ("asked", "demand", "silent", "times")
 
     def __init__(self, demand: dict[str, int]) -> None:
         self.demand = demand
@@ -22,6 +22,8 @@ class _Passed:
         """How many requests for the same resources were admitted since."""
         self.asked = True
         """Whether it was asked for in the tick of its run that goes on."""
+        self.silent = 0
+        """Ticks of its run in a row in which it was not."""
 
 
 class Claims:
@@ -57,11 +59,16 @@ class Claims:
                 if passed.times >= PATIENCE and self.holder is None:
                     self.holder = waiting
 
-    def end_of_tick(self, run: str) -> None:
-        """Forget what this run waited for and has not asked for any more."""
+    def end_of_tick(self, run: str, *, full: bool) -> None:
+        """Forget what this run waited for and has not asked for any more.
+
+        When the pool is `full`, it may have been refused before it asked: then after some ticks like that, so
+        that nothing is kept for long for what others stand before.
+        """
         for asker, passed in list(self._passed.items()):
             if asker[0] == run:
-                if not passed.asked:
+                passed.silent = 0 if passed.asked else passed.silent + 1
+                if passed.silent > (PATIENCE if full else 0):
                     self._drop(asker)
                 passed.asked = False
 

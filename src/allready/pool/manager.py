@@ -93,6 +93,8 @@ class SubAgent:
     """When its last request was admitted."""
     _asks = 0
     """Requests that it was about to make."""
+    _asking = False
+    """Whether its last request was neither answered nor refused."""
 
     def __init__(self, manager: SubAgentManager, handle: str, request: SpawnRequest) -> None:
         self.handle = handle
@@ -119,22 +121,33 @@ class SubAgent:
         """Wait until the provider of its model takes one more request; the first came with the place."""
         gate = self._gate
         self._asks += 1
-        if gate is None or (self._asks == 1 and not gate.refused_since(self._asked_at)):
+        if gate is None:
             return
-        while True:
+        if self._asks == 1:
             now = _now()
-            try:
-                gate.take_request(now)
-            except ConcurrencyLimit:
-                opens = gate.opens_at(now)
-                await asyncio.sleep(LOOK_AGAIN if opens is None else opens - now)
-            else:
-                self._asked_at = now
-                return
+            if gate.refused_since(self._asked_at) and (opens := gate.opens_at(now)) is not None:
+                # nothing is lost yet: better put back than waiting in its place, at the cost of its time
+                raise TransientError(f"{gate.name} has asked to wait meanwhile", opens - now)
+            return
+        gate.wait(True)
+        try:
+            while True:
+                now = _now()
+                try:
+                    gate.take_request(now)
+                except ConcurrencyLimit:
+                    opens = gate.opens_at(now)
+                    await asyncio.sleep(LOOK_AGAIN if opens is None else opens - now)
+                else:
+                    self._asked_at, self._asking = now, True
+                    return
+        finally:
+            gate.wait(False)
 
     def answered(self, tokens: int) -> None:
         """Say that the provider answered a request, and how many tokens that took."""
         if self._gate is not None:
+            self._asking = False
             self._gate.answered(_now(), tokens)
 
     @asynccontextmanager
@@ -201,8 +214,12 @@ class SubAgentManager:
         self._weights: dict[str, float] = {}
         self._served: dict[str, float] = {}
         """Run → places it took, divided by its weight; a run that waits anew begins with what others have."""
+        self._last_turn: dict[str, int] = {}
+        """Run → a number that grows with each place taken, when it last took one or was woken for one."""
         self._now_served = 0.0
-        """What the run had that was woken last."""
+        """What a run has that has had its share."""
+        self._idle: set[str] = set()
+        """Runs that wanted nothing more at the end of their last tick."""
         self._claims = Claims()
         self._turns: dict[str, int] = {}
         """Runs that were woken and have not ticked since → places promised to them."""
@@ -243,12 +260,9 @@ class SubAgentManager:
         if self._promised and self._turns.get(run):
             self._turns[run] -= 1
             self._promised -= 1
-        served = self._served.get(run)
-        if served is None:
-            served = self._served_so_far(run)
-        if served > self._now_served:
-            self._now_served = served
-        self._served[run] = served + (1.0 if not self._weights else 1 / self._weights.get(run, 1.0))
+        self._last_turn[run] = self._count
+        if len(self._served) > 1 or run not in self._served:  # else there is nobody to share with
+            self._note_served(run)
         if self._claims:
             self._claims.admitted((run, request.task), resources=request.resources)
         return handle
@@ -358,7 +372,8 @@ class SubAgentManager:
             sub_agent._gate = self.providers[request.provider]
             now = _now()
             sub_agent._gate.take(now, asks=not returns)
-            sub_agent._asked_at = now
+            if not returns:
+                sub_agent._asked_at, sub_agent._asking = now, True
 
     def _free(self, sub_agent: SubAgent) -> None:
         """Give the place back, if it has one."""
@@ -374,7 +389,8 @@ class SubAgentManager:
         if request.agent is not None:
             self._of_agent[request.agent] -= 1
         if sub_agent._gate is not None:
-            sub_agent._gate.give_back()
+            sub_agent._gate.give_back(asking=sub_agent._asking)
+            sub_agent._asking = False
         if self._waiting or self._turns or self._returning:
             self._room_again()
 
@@ -417,8 +433,10 @@ class SubAgentManager:
             self._put_off.discard(run)
             seen = -1
         self._waiting[run] = _Waiting(wake, seen)
-        known = run in self._served
-        self._served[run] = max(self._served_so_far(run), self._now_served if known else -math.inf)
+        served = self._served.get(run)
+        if served is None or (run in self._idle and served < self._now_served):
+            self._served[run] = self._now_served
+        self._idle.discard(run)
 
     def weigh(self, run: str, weight: float) -> None:
         """Give a run so many times the places of others while all of them wait. Raises `ValueError`."""
@@ -429,8 +447,10 @@ class SubAgentManager:
         """Say that a run has taken what it wants: if places are still free, the next one is woken."""
         if run in self._turns:
             self._promised -= self._turns.pop(run)
-        if self._claims and self.active < self.max_concurrent:  # else it was refused before it asked for more
-            self._claims.end_of_tick(run)
+        if run not in self._waiting:
+            self._idle.add(run)
+        if self._claims:
+            self._claims.end_of_tick(run, full=self.active >= self.max_concurrent)
         if self._waiting and self._unpromised > 0:
             self._wake_next()
 
@@ -439,6 +459,8 @@ class SubAgentManager:
         self._waiting.pop(run, None)
         self._put_off.discard(run)
         self._served.pop(run, None)
+        self._last_turn.pop(run, None)
+        self._idle.discard(run)
         self._weights.pop(run, None)
         self._claims.leave(run)
         self.turn_over(run)
@@ -463,22 +485,24 @@ class SubAgentManager:
             asking += [run for run in self._turns if run not in self._waiting]
         if not asking:
             return
-        run = asking[0] if len(asking) == 1 else min(asking, key=self._served_with_turns)
+        run = asking[0] if len(asking) == 1 else min(asking, key=self._turn_of)
         self._turns[run] = self._turns.get(run, 0) + 1
         self._promised += 1
+        self._last_turn[run] = self._count
         waiting = self._waiting.pop(run, None)
         if waiting is not None:
             waiting.wake()
 
-    def _served_so_far(self, run: str) -> float:
-        """Give what a run had; a new one may have a whole pool of places before others get more."""
-        served = self._served.get(run)
-        if served is None:
-            served = self._now_served - (self.max_concurrent - 1) / self._weights.get(run, 1.0)
-        return served
+    def _note_served(self, run: str) -> None:
+        """Note that a run took a place; what new ones begin with goes on by the share of each."""
+        weights = self._weights
+        self._served[run] = self._served.get(run, self._now_served) + 1 / weights.get(run, 1.0)
+        self._now_served += 1 / sum(weights.get(known, 1.0) for known in self._served)
 
-    def _served_with_turns(self, run: str) -> float:
-        return self._served_so_far(run) + self._turns.get(run, 0) / self._weights.get(run, 1.0)
+    def _turn_of(self, run: str) -> tuple[float, int]:
+        """Give a number that is least for the run whose turn it is."""
+        promised = self._turns.get(run, 0) / self._weights.get(run, 1.0)
+        return self._served.get(run, self._now_served) + promised, self._last_turn.get(run, -1)
 
     # --- running --------------------------------------------------------------------------------------
 
@@ -531,6 +555,7 @@ class SubAgentManager:
                 sub_agent._gate.refused(
                     _now(), sub_agent._asked_at, error.retry_after, overloaded=error.overloaded
                 )
+                sub_agent._asking = False
         self._end(sub_agent, outcome)
 
     def _end(self, sub_agent: SubAgent, outcome: Outcome) -> None:

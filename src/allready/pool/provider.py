@@ -35,6 +35,8 @@ WIDER, WIDER_SHARE = 0.25, 0.05
 START = 20.0
 """Requests that may be sent at once, and the pace then, to a provider that never refused: it doubles each
 second."""
+MOST_GROWN = 50.0
+"""Logarithm of how much a pace is thought to have grown at most: long ago it is none any more."""
 UNLIMITED = 1000.0
 """Requests a second: a pace that grew beyond is none."""
 FIRST_GROWTH = math.log(2) / 2
@@ -83,6 +85,10 @@ class ProviderGate:
         self.limits = limits or ProviderLimits()
         self.active = 0
         """Sub-agents that use it."""
+        self.waiting = 0
+        """Sub-agents that have their place, and wait to make a further request: they go before new ones."""
+        self._asking = 0
+        """Requests under way."""
         self.width = math.inf
         """How many may."""
         self.refusals = 0
@@ -134,6 +140,8 @@ class ProviderGate:
             most = self.limits.max_concurrent
             if most is not None and self.active >= most:
                 raise self._limit("is in use", self.active, most)
+            if self.waiting:
+                raise self._limit("is asked first by those that have begun", self.active, self.active)
             self._forget(now)
             if self.active >= max(1, int(self.width) if self.width < math.inf else self.active + 1):
                 raise self._limit(
@@ -199,6 +207,7 @@ class ProviderGate:
             self._grows_from = self._credit_at = now
         self._forget_minute(now)
         self._sent.append(now)
+        self._asking += 1
         self._count += 1
         if self._pace is not None:
             self._refill(now)
@@ -206,9 +215,9 @@ class ProviderGate:
 
     def _fits(self, tokens: int) -> bool:
         """Whether one more request fits, if it and those under way take as many tokens as others did."""
-        if not self._tokens and not self.active:
+        if not self._tokens and not self._asking:
             return True
-        return self._tokens + self._mean_tokens * (self.active + 1) <= tokens
+        return self._tokens + self._mean_tokens * (self._asking + 1) <= tokens
 
     def _limit(self, what: str, active: int, most: int) -> ConcurrencyLimit:
         return ConcurrencyLimit(f"{self.name} {what}", f"provider:{self.name}", active, most)
@@ -218,6 +227,7 @@ class ProviderGate:
     def answered(self, now: float, tokens: int = 0) -> None:
         """Note that a request was answered, and took so many tokens."""
         with self._lock:
+            self._asking = max(0, self._asking - 1)
             self._dry_pauses = 0
             if self.width < math.inf:
                 self.width += 1 if self.width < self._threshold else max(WIDER / self.width, WIDER_SHARE)
@@ -228,11 +238,19 @@ class ProviderGate:
                 self._mean_tokens = tokens if not mean else mean + (tokens - mean) / 8
         self._tell()
 
-    def give_back(self) -> None:
-        """Note that a sub-agent uses it no more."""
+    def give_back(self, *, asking: bool = False) -> None:
+        """Note that a sub-agent uses it no more; `asking`: nothing became of its last request."""
         with self._lock:
             self.active -= 1
+            self._asking = max(0, self._asking - asking)
         self._tell()
+
+    def wait(self, waits: bool) -> None:
+        """Note that a sub-agent waits to make a further request, or does so no more."""
+        with self._lock:
+            self.waiting += 1 if waits else -1
+        if not waits:
+            self._tell()
 
     def refused(
         self, now: float, sent_at: float, retry_after: float | None = None, *, overloaded: bool = False
@@ -247,6 +265,7 @@ class ProviderGate:
             retry_after = None
         with self._lock:
             self.refusals += 1
+            self._asking = max(0, self._asking - 1)
             if sent_at >= self._narrowed_at:
                 self._narrowed_at = now
                 self._taken, self._most = max(self._most, self._taken // 2), 0
@@ -312,16 +331,17 @@ class ProviderGate:
             self._pace = None
 
     def _forget_minute(self, now: float) -> None:
-        while self._sent and self._sent[0] <= now - MINUTE:
+        while self._sent and self._sent[0] + MINUTE <= now:  # as `opens_at` has it, to the last bit
             self._sent.popleft()
-        while self._spent and self._spent[0][0] <= now - MINUTE:
+        while self._spent and self._spent[0][0] + MINUTE <= now:
             self._tokens -= self._spent.popleft()[1]
 
     # --- the pace -------------------------------------------------------------------------------------
 
     def _pace_at(self, now: float) -> float:
         assert self._pace is not None
-        return self._pace * math.exp(self._growth * max(0.0, now - self._grows_from))
+        grown = self._growth * max(0.0, now - self._grows_from)
+        return self._pace * math.exp(min(grown, MOST_GROWN))
 
     def _refill(self, now: float) -> None:
         if now <= self._credit_at:
