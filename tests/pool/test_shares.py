@@ -28,12 +28,18 @@ def hash_of(task: str) -> int:
     return sum(ord(letter) * 31**place for place, letter in enumerate(task))
 
 
+def one_big_demand() -> tuple[CountingPool, Ride]:
+    """Sixty tasks that want one of four units each, and go before `big`, which wants all four."""
+    pool = CountingPool(10, resources={"gpu": 4})
+    small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
+    ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
+    ride.scheduler.learn(now())
+    return pool, ride
+
+
 def test_a_big_demand_is_not_starved_by_small_ones() -> None:
     async def main() -> None:
-        pool = CountingPool(10, resources={"gpu": 4})
-        small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
-        ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
-        ride.scheduler.learn(now())
+        pool, ride = one_big_demand()
         assert await ride.go() == "completed"
         before = ride.order.index("big")
         assert before <= 4 + 3 * PATIENCE, (
@@ -80,10 +86,7 @@ def test_two_big_demands_for_different_resources_do_not_wait_for_each_other() ->
 
 def test_nothing_is_kept_for_a_task_that_does_not_want_it_any_more() -> None:
     async def main() -> None:
-        pool = CountingPool(10, resources={"gpu": 4})
-        small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
-        ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
-        ride.scheduler.learn(now())
+        pool, ride = one_big_demand()
         driven = ride.begin()
         await until(lambda: pool._claims.holder is not None)
         ride.loop.steer(Command("skip", "big"))
@@ -118,10 +121,7 @@ def test_what_was_kept_for_a_run_that_left_is_free() -> None:
 
 def test_a_refusal_for_what_is_kept_says_so() -> None:
     async def main() -> None:
-        pool = CountingPool(10, resources={"gpu": 4})
-        small = [TaskSpec(f"s{number}", resources=GPU, priority=1) for number in range(60)]
-        ride = Ride([*small, TaskSpec("big", resources=ALL_GPUS)], uneven, pool=pool)
-        ride.scheduler.learn(now())
+        pool, ride = one_big_demand()
         driven = ride.begin()
         await until(lambda: pool._claims.holder is not None)
         waiting = next(f"s{number}" for number in range(60) if ride.states[f"s{number}"] == "ready")

@@ -208,11 +208,8 @@ def drive(session: Session, *, json: bool, quiet: bool, store: str | None) -> in
         told = True
         try:
             display.finish(result, foreground.signal)
-        except (
-            UserError,
-            OutsideError,
-        ) as error:  # the run stands as it is recorded; what it gave can't be read
-            told = False
+        except (UserError, OutsideError) as error:
+            told = False  # the run stands as it is recorded; what it gave can't be read
             display.drain()
             look = foreground.resume if result.status is RunState.PAUSED else foreground.show
             _tell_of(error, f"the run is {result.status}; when the store works again: {look}")

@@ -4,7 +4,7 @@ Three things keep a request back: limits that the user knows (requests, tokens a
 a pause that the provider asked for, and what its refusals (429, overload) have taught:
 
 * the *width*, how many sub-agents may use it at once: cut to four fifths of those that were not refused;
-  each answer widens it, by one up to half of what it was, then by one in some rounds of answers (additive
+  each answer widens it, by one up to what was taken before, then by one in some rounds of answers (additive
   increase, multiplicative decrease, as TCP does it: Chiu, Jain, Analysis of the increase and decrease
   algorithms for congestion avoidance, Computer Networks and ISDN Systems 17, 1989);
 * the *pace*, requests a second: what was let through between two refusals is what the provider allows, or
@@ -85,12 +85,12 @@ class ProviderGate:
         self.limits = limits or ProviderLimits()
         self.active = 0
         """Sub-agents that use it."""
+        self.width = math.inf
+        """How many sub-agents may use it; at least one."""
         self.waiting = 0
         """Sub-agents that have their place, and wait to make a further request: they go before new ones."""
         self._asking = 0
         """Requests under way."""
-        self.width = math.inf
-        """How many may."""
         self.refusals = 0
         """How often it refused a request."""
         self._threshold: float = math.inf
@@ -143,10 +143,8 @@ class ProviderGate:
             if self.waiting:
                 raise self._limit("is asked first by those that have begun", self.active, self.active)
             self._forget(now)
-            if self.active >= max(1, int(self.width) if self.width < math.inf else self.active + 1):
-                raise self._limit(
-                    f"refused more than {self.active} at once", self.active, int(max(1, self.width))
-                )
+            if self.width < math.inf and self.active >= int(self.width):
+                raise self._limit(f"refused more than {self.active} at once", self.active, int(self.width))
             self._check_request(now)
 
     def take(self, now: float, *, asks: bool = True) -> None:
